@@ -97,7 +97,7 @@ async fn flushes(batcher: Batcher<u32, u32, u32>) {
 }
 
 #[test]
-fn many_items_leave_no_memory_task_or_slot_behind() {
+fn many_batched_items_leave_no_memory_task_or_slot_behind() {
     // Handlers panic in this test; the default hook would print all panics.
     std::panic::set_hook(Box::new(|panicked| {
         if !panicked.to_string().contains("some batches panic") {

@@ -50,7 +50,7 @@ async fn uses(n: &Nursery<Infallible>, pool: &Pool<Numbers>, count: usize) {
 }
 
 #[test]
-fn million_uses_leave_no_memory_task_or_connection_behind() {
+fn million_uses_of_a_pool_leave_no_memory_and_no_task_behind() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {

@@ -52,7 +52,7 @@ fn any_backoff() -> impl Strategy<Value = Backoff> {
 
 proptest! {
     #[test]
-    fn doubling_agrees_with_the_naive_model(
+    fn ceiling_of_a_doubling_backoff_agrees_with_a_naive_model(
         one in some_duration(), two in any_duration(), attempt in any_attempt(),
     ) {
         let (base, max) = (one.min(two), one.max(two));
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn ceiling_never_shrinks_and_stays_below_the_cap(backoff in any_backoff(), attempt in any_attempt()) {
+    fn ceiling_never_falls_and_lies_between_base_and_max(backoff in any_backoff(), attempt in any_attempt()) {
         let (here, next) = (backoff.ceiling(attempt), backoff.ceiling(attempt.saturating_add(1)));
         prop_assert!(backoff.base <= here && here <= next && next <= backoff.max, "{here:?}, {next:?}");
     }
@@ -89,7 +89,7 @@ proptest! {
 }
 
 #[test]
-fn constant_backoff_stays_constant() {
+fn constant_backoff_has_the_same_delay_at_every_attempt() {
     let backoff = Backoff::constant(SECOND);
     let mut rng = Rng::seeded(1);
     for attempt in [0, 1, 2, 50, u32::MAX] {
@@ -98,7 +98,7 @@ fn constant_backoff_stays_constant() {
 }
 
 #[test]
-fn longest_delay_does_not_overflow() {
+fn backoff_of_the_longest_duration_does_not_overflow() {
     for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Proportional(1.0)] {
         let backoff = Backoff::constant(Duration::MAX).factor(2.0).unwrap().with_jitter(jitter);
         for seed in 0..10 {
@@ -108,7 +108,7 @@ fn longest_delay_does_not_overflow() {
 }
 
 #[test]
-fn factor_sets_the_growth() {
+fn delays_grow_by_the_factor_up_to_the_maximum() {
     let backoff = Backoff::doubling(SECOND, 60 * SECOND).factor(1.5).unwrap().with_jitter(Jitter::None);
     let millis = [0, 1, 2, 3, 10, 11, u32::MAX].map(|n| backoff.delay(n, &mut Rng::seeded(1)).as_millis());
     assert_eq!(millis, [1_000, 1_500, 2_250, 3_375, 57_665, 60_000, 60_000]);
@@ -123,7 +123,7 @@ fn spread(backoff: &Backoff, attempt: u32) -> [u128; 3] {
 }
 
 #[test]
-fn jitter_fills_its_interval() {
+fn drawn_delays_fill_the_interval_of_their_jitter() {
     let backoff = Backoff::doubling(SECOND, 10 * SECOND);
     let cases = [
         ("full", backoff.clone(), 2, [0, 2_000, 4_000]),
@@ -152,7 +152,7 @@ fn jitter_fills_its_interval() {
 }
 
 #[test]
-fn default_has_full_jitter_and_the_documented_schedule() {
+fn default_backoff_has_full_jitter_and_documented_ceilings() {
     let backoff = Backoff::default();
     assert_eq!(backoff.jitter, Jitter::Full);
     assert_eq!(
@@ -163,7 +163,7 @@ fn default_has_full_jitter_and_the_documented_schedule() {
 }
 
 #[test]
-fn invalid_setting_is_an_error_that_names_it() {
+fn invalid_backoff_is_refused_with_the_setting_and_its_value() {
     let capped = Backoff::exponential(2 * SECOND, SECOND);
     assert_eq!(capped.unwrap_err().to_string(), "`base` is 2s; it must be at most `max`, which is 1s");
     for factor in [0.99, -2.0, f64::NAN, f64::INFINITY] {

@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_cycle_is_found(needs in graphs()) {
+        fn graph_with_a_cycle_yields_disjoint_cycles_and_others_none(needs in graphs()) {
             let found = cycles(&needs);
             let is_cyclic = (0..needs.len()).any(|node| naively_reaches(&needs, node, node));
             prop_assert_eq!(!found.is_empty(), is_cyclic);
@@ -195,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn path_from_top_follows_the_edges(needs in acyclic()) {
+        fn path_from_top_starts_at_a_root_and_follows_the_edges(needs in acyclic()) {
             let needed_by = reversed(&needs);
             for node in 0..needs.len() {
                 let path = path_from_top(&needed_by, node);
@@ -206,7 +206,7 @@ mod tests {
         }
 
         #[test]
-        fn closure_holds_exactly_the_reachable_nodes(needs in graphs()) {
+        fn closure_is_the_node_and_exactly_the_nodes_it_reaches(needs in graphs()) {
             for from in 0..needs.len() {
                 let within = closure(&needs, from);
                 for (to, is_within) in within.into_iter().enumerate() {

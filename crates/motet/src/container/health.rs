@@ -265,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn health_is_the_least_of_the_own_and_of_the_dependencies(
+        fn aggregated_health_agrees_with_a_naive_model(
             own in vec(0..3_u8, 1..10),
             edges in vec((0..10_usize, 0..10_usize, any::<bool>()), 0..20),
         ) {

@@ -123,7 +123,7 @@ mod tests {
     proptest! {
         /// Compares an inbox with a list; one task runs from the first `Begin` to the first `None`.
         #[test]
-        fn inbox_agrees_with_a_list_and_is_always_attended(
+        fn inbox_agrees_with_a_list_and_has_a_task_while_it_has_events(
             steps in prop::collection::vec(
                 prop_oneof![4 => Just(Step::InboxPut), 4 => Just(Step::Take), 1 => Just(Step::Abandon)],
                 0..60,

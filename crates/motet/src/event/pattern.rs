@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pattern_agrees_with_its_definition(
+        fn pattern_matches_exactly_the_names_of_its_definition(
             pattern in prop::collection::vec(prop::sample::select(vec!["a", "b", "*"]), 1..4),
             rest in any::<bool>(),
             name in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..5),

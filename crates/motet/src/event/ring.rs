@@ -96,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ring_reports_every_event_it_misses(
+        fn ring_yields_events_in_order_and_the_number_of_missed_ones(
             puts in prop::collection::vec(any::<bool>(), 0..60),
             room in 1_usize..4,
         ) {

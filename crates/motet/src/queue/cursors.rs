@@ -371,7 +371,7 @@ mod tests {
 
     /// Starts just before positions wrap, where a carry would count as a held slot.
     #[test]
-    fn positions_wrap_without_changing_the_counts() {
+    fn counts_stay_right_when_positions_wrap() {
         for (slots, capacity) in [(Some(4), 4), (None, 3)] {
             let cursors = cursors(capacity, slots, POSITION - 1);
             cursors.hold(1).unwrap();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn claim_of_a_busy_slot_is_busy() {
+    fn claim_stops_before_a_busy_slot_and_fails_if_it_is_first() {
         let cursors = cursors(4, Some(4), 0);
         assert_eq!(cursors.claim_slots(Claim::Open, 1, |_| false), Err(NoSlot::Busy));
         assert_eq!(cursors.claim_slots(Claim::Open, 3, |at| at < 2), Ok((0, 2)));

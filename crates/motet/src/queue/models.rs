@@ -70,7 +70,7 @@ fn parked_sender_wakes_for_a_free_slot() {
 }
 
 #[test]
-fn item_is_read_once_after_it_is_written() {
+fn concurrent_receivers_get_each_item_once() {
     model(2, || {
         let core = queue(2);
         let takes = |core: &Arc<QueueCore<Box<u32>>>| {
@@ -87,7 +87,7 @@ fn item_is_read_once_after_it_is_written() {
 }
 
 #[test]
-fn close_wakes_parked_waiters_and_no_item_follows() {
+fn close_during_a_send_keeps_an_accepted_item_and_ends_recv() {
     model(3, || {
         let core = queue(1);
         let closer = on_a_thread(&core, QueueCore::close);
@@ -126,7 +126,7 @@ fn returned_lease_wakes_a_parked_receiver() {
 }
 
 #[test]
-fn dropped_granted_receiver_wakes_the_next() {
+fn dropped_receiver_passes_its_item_to_the_next_receiver() {
     model(2, || {
         let core = queue(1);
         let goes = on_a_thread(&core, |core| {
@@ -148,7 +148,7 @@ fn dropped_granted_receiver_wakes_the_next() {
 }
 
 #[test]
-fn join_waits_for_the_items_that_a_worker_sends() {
+fn lease_that_sends_an_item_leaves_the_queue_unsettled() {
     model(3, || {
         let core = queue(2);
         assert!(block_on(send(&core, 1)));
@@ -166,7 +166,7 @@ fn join_waits_for_the_items_that_a_worker_sends() {
 }
 
 #[test]
-fn failed_lease_leaves_no_sender_parked() {
+fn sender_wakes_when_a_lease_and_a_take_race_for_the_item() {
     model(2, || {
         let core = queue(1);
         assert!(block_on(send(&core, 1)));

@@ -15,7 +15,7 @@ use crate::sim::mutants;
 const PLANTED: &str = "MOTET_PLANTED_RESILIENCE";
 
 #[test]
-fn each_cell_is_taken_once() {
+fn two_threads_never_take_the_same_cell() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let gcra = Arc::new(Gcra::new(10, 20));
@@ -36,7 +36,7 @@ fn each_cell_is_taken_once() {
 /// The breaker opens for a long time, is reset, and opens for a short time: a reader that sees it open sees the time of
 /// that opening.
 #[test]
-fn open_until_belongs_to_the_latest_opening() {
+fn reader_that_sees_a_reset_sees_no_time_of_an_earlier_opening() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let published =
@@ -102,12 +102,12 @@ fn each_success_counts_once_in_its_generation() {
 
 #[test]
 fn planted_lost_update_is_found() {
-    finds("rate.lost_update", "each_cell_is_taken_once");
+    finds("rate.lost_update", "two_threads_never_take_the_same_cell");
 }
 
 #[test]
 fn planted_late_time_is_found() {
-    finds("breaker.publish_late", "open_until_belongs_to_the_latest_opening");
+    finds("breaker.publish_late", "reader_that_sees_a_reset_sees_no_time_of_an_earlier_opening");
 }
 
 #[test]

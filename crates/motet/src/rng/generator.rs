@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_stands_for_the_same_numbers() {
+    fn seed_is_expanded_to_the_state_by_splitmix() {
         let mut mix = SplitMix64 { state: 42 };
         let state = std::array::from_fn(|_| mix.next_u64());
         assert_eq!(Rng::seeded(42).state, state);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn die_favours_no_face() {
+    fn small_bound_favours_no_number() {
         let mut rng = Rng::seeded(2);
         let mut faces = [0; 6];
         (0..60_000).for_each(|_| faces[rng.below(6) as usize] += 1);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_interval_is_filled_evenly() {
+    fn unit_draws_fill_the_unit_interval_evenly() {
         let mut rng = Rng::seeded(4);
         let mut tenths = [0; 10];
         (0..100_000).for_each(|_| tenths[(rng.unit() * 10.0) as usize] += 1);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn widest_range_is_filled() {
+    fn draws_of_the_widest_range_lie_in_both_halves_equally() {
         let mut rng = Rng::seeded(6);
         let upper = (0..1_000).filter(|_| rng.duration(Duration::ZERO..=Duration::MAX) > Duration::MAX / 2);
         let count = upper.count();

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_guard_restores_the_outer_sequence() {
+    fn dropped_seed_guard_continues_the_outer_sequence() {
         let _outer = seed_thread(1);
         let first = draw();
         let inner = seed_thread(2);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn unseeded_threads_differ_after_a_guard() {
+    fn threads_draw_different_numbers_after_their_seed_guard() {
         let after_guard = || {
             drop(seed_thread(1));
             draw()
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_draw_different_numbers() {
+    fn unseeded_threads_differ_and_ignore_the_seed_of_another() {
         let _this_thread = seed_thread(1);
         let spawned = || thread::spawn(draw).join().unwrap();
         let (one, two) = (spawned(), spawned());
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn generator_survives_a_panic_during_a_draw() {
+    fn draws_continue_after_a_panic_during_a_draw() {
         let _seeded = seed_thread(5);
         let panicked = panic::catch_unwind(|| {
             with(|rng| {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_aside_take_no_number_and_follow_from_the_seed() {
+    fn draws_with_aside_take_no_number_and_follow_from_the_seed() {
         let nested = || {
             let _seeded = seed_thread(6);
             let aside = || aside(Rng::next_u64);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn seeding_inside_a_draw_panics() {
+    fn seeding_inside_a_draw_panics_and_takes_no_number() {
         let _seeded = seed_thread(6);
         let panicked = panic::catch_unwind(|| with(|_| seed_thread(7)));
         assert!(panicked.is_err());

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_lines_are_counted() {
+    fn lines_that_could_not_be_written_are_counted() {
         let mut out = Failing { good: 2, written: Vec::new() };
         assert_eq!(write_patiently(&mut out, b"one\ntwo\nthree\nfour"), 2);
         assert_eq!(out.written, b"one\ntwo\n");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_gives_up_at_its_limit_when_nothing_is_written() {
+    fn flush_fails_at_its_limit_unless_empty_or_its_writer_is_dead() {
         let sink = Sink::default();
         assert!(sink.flush(Duration::ZERO), "there is nothing to wait for");
         sink.append(b"line\n");

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_seeds_enable_a_point() {
+    fn about_half_of_the_seeds_enable_each_fault_point() {
         for name in ["a", "b", "pool.connect"] {
             let heads = (0..1_000).filter(|seed| coin(*seed, name)).count();
             assert!((400..600).contains(&heads), "{name}: {heads} of 1000");

@@ -152,7 +152,7 @@ mod tests {
     proptest! {
         /// The naive model: the line as a list of numbers, and the results beside it.
         #[test]
-        fn list_agrees_with_its_model(
+        fn wait_list_agrees_with_a_naive_model(
             steps in proptest::collection::vec((0..6u8, any::<usize>()), 0..300)
         ) {
             let mut list = WaitList::<u32, u32, u32>::new();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_list_frees_the_memory_of_a_crowd() {
+    fn emptied_wait_list_frees_its_memory() {
         let mut list = WaitList::<(), ()>::new();
         let keys: Vec<usize> = (0..100_000).map(|_| list.push_back((), ())).collect();
         // First from the middle of the line.

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_operations_that_complete_use_the_budget() {
+    async fn only_operations_that_complete_use_the_coop_budget() {
         let mut units = 0;
         poll_fn(|cx| {
             while let Poll::Ready(unit) = poll_proceed(cx) {

@@ -49,7 +49,7 @@ fn child_enters_or_the_scope_closes_but_never_both() {
 }
 
 #[test]
-fn scope_is_closed_once_despite_refused_children() {
+fn scope_closes_at_most_once_and_admits_no_child_after() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         assert!(enters(&gate, WORK));
@@ -142,7 +142,7 @@ fn scope_wakes_for_the_last_child_beside_an_ending_service() {
 /// The reference that members of a class share, as `Hold` has it: the first makes it, while it borrows one of its own,
 /// and the last gives it back.
 #[test]
-fn scope_is_freed_with_its_last_member() {
+fn scope_is_freed_once_and_only_after_its_last_task_left() {
     three_threads(|| {
         let gate = Arc::new(Gate::new());
         // One for each of the two that start a member.
@@ -193,7 +193,7 @@ fn cancellation_wakes_a_scope_that_is_about_to_sleep() {
 
 /// A task of a dropped scope goes to the parent if the parent can still wait for it, and otherwise to the parent's parent.
 #[test]
-fn adopted_child_is_waited_for() {
+fn adopted_child_ends_before_the_scope_that_adopted_it() {
     loom::model(|| {
         let (parent, root) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
         let ended = Arc::new(AtomicUsize::new(0));

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn notification_completes_waiters_created_before_it_only() {
+    fn notification_completes_only_waiters_created_before_it() {
         let (notify, count) = (Notify::default(), Arc::<Count>::default());
         let (mut polled, mut unpolled) = (pin!(notify.notified()), pin!(notify.notified()));
         assert!(count.poll(polled.as_mut()).is_pending());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_waiter_leaves_the_wakers_of_other_waiters() {
+    fn dropped_waiter_is_not_woken_and_the_others_are() {
         let (notify, gone, count) = (Notify::default(), Arc::<Count>::default(), Arc::<Count>::default());
         for dropped in 0..3 {
             let mut waiters: Vec<_> = (0..3).map(|_| Box::pin(notify.notified())).collect();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn last_poller_is_woken() {
+    fn only_the_waker_of_the_last_poll_is_woken() {
         let notify = Notify::default();
         let (first, last) = (Arc::<Count>::default(), Arc::<Count>::default());
         let mut waiter = pin!(notify.notified());

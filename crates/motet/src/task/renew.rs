@@ -70,7 +70,7 @@ pub(super) mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the waker is this test's own")]
-    fn renewed_waker_wakes_the_last_poller() {
+    fn renewed_waker_wakes_only_the_last_poller() {
         let (first, last) = (Arc::<Count>::default(), Arc::<Count>::default());
         let mut kept = Waker::from(Arc::clone(&first));
         let other = Waker::from(Arc::clone(&last));

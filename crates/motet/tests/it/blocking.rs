@@ -10,7 +10,7 @@ use motet::task::{BLOCKING_LIMIT, Nursery, Policy, Reason, Scope, TaskError, sco
 use tokio::sync::oneshot;
 
 #[tokio::test]
-async fn scope_waits_for_a_cancelled_closure() {
+async fn scope_waits_for_a_cancelled_blocking_closure() {
     let ended = Arc::new(AtomicUsize::new(0));
     let (began, begun) = oneshot::channel();
     let count = Arc::clone(&ended);
@@ -32,7 +32,7 @@ async fn scope_waits_for_a_cancelled_closure() {
 }
 
 #[tokio::test]
-async fn limit_bounds_closures_and_a_cancelled_one_never_runs() {
+async fn blocking_limit_holds_and_a_waiting_closure_can_be_cancelled() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let released = Arc::new(AtomicBool::new(false));
     let ran = scope(async |n: &Nursery<Infallible>| {
@@ -79,7 +79,7 @@ async fn limit_bounds_closures_and_a_cancelled_one_never_runs() {
 }
 
 #[tokio::test]
-async fn panicked_closure_fails_its_task_and_frees_its_slot() {
+async fn panicked_blocking_closure_fails_its_task_and_frees_its_slot() {
     let done = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
         for _ in 0..BLOCKING_LIMIT * 2 {
             let failed = n.blocking("panics", |_| -> () { panic!("in the closure") }).await.unwrap_err();
@@ -133,9 +133,8 @@ async fn panic_of_a_nested_closure_fails_its_task() {
     assert_eq!(failed.await.unwrap(), "task `inner` panicked: in the closure");
 }
 
-/// The limit of a scope holds for the scopes below it, and takes no slots from other scopes.
 #[tokio::test]
-async fn limit_of_a_scope_holds_for_the_scopes_below_it() {
+async fn blocking_limit_of_a_scope_holds_for_a_scope_below_it() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let limit = NonZeroUsize::new(2).unwrap();
     let done = Scope::builder().blocking_limit(limit).run(async |_: &Nursery<Infallible>| {

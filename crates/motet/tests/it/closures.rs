@@ -8,7 +8,7 @@ use motet::task::{Nursery, Scope, ScopeError, SendBody, scope};
 use tokio::task::LocalSet;
 
 #[tokio::test(start_paused = true)]
-async fn nested_scopes_borrow_locals_of_the_function_around() {
+async fn nested_scopes_may_borrow_locals_of_the_function_around() {
     let mut log = vec![0];
     let lens = scope(async |outer: &Nursery<Infallible>| {
         let inner = scope(async |n: &Nursery<Infallible>| {
@@ -42,7 +42,7 @@ async fn boxed_send_future_holds_a_scope_that_borrows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn task_of_a_scope_opens_a_scope() {
+async fn task_of_a_scope_can_open_a_scope() {
     let sum = scope(async |n: &Nursery<ScopeError<Infallible>>| {
         let task = n.try_spawn("opens its own", async {
             scope(async |n: &Nursery<Infallible>| Ok(n.spawn("seven", async { 7 }).await.unwrap())).await

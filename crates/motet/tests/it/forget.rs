@@ -173,7 +173,6 @@ async fn leaked_guard_is_counted_as_lost() {
     assert_eq!((counts.started, counts.lost), (0, 1));
 }
 
-/// A drain that was leaked while it waited does not take the wake of the next.
 #[tokio::test(start_paused = true)]
 async fn leaked_drain_leaves_the_wake_to_the_next_drain() {
     detach("takes a while", sleep(MILLI * 50));

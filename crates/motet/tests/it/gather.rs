@@ -23,7 +23,7 @@ impl Drop for Counted<'_> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn futures_run_concurrently_and_outputs_keep_their_order() {
+async fn gather_runs_concurrently_and_keeps_the_order_of_outputs() {
     let begin = Instant::now();
     let outputs = gather([3, 1, 2].map(async |seconds| {
         sleep(SECOND * seconds).await;
@@ -34,7 +34,7 @@ async fn futures_run_concurrently_and_outputs_keep_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn empty_input_completes_at_once() {
+async fn gather_of_no_futures_completes_without_an_output() {
     assert!(gather(Vec::<std::future::Ready<u8>>::new()).await.is_empty());
     assert_eq!(try_gather(Vec::<std::future::Ready<Result<u8, u8>>>::new()).await, Ok(vec![]));
 }
@@ -75,7 +75,7 @@ async fn try_gather_without_an_error_returns_outputs_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn huge_input_lets_other_tasks_run() {
+async fn gather_of_many_futures_lets_other_tasks_run() {
     let turns = Arc::new(AtomicUsize::new(0));
     let mut others = JoinSet::new();
     let theirs = Arc::clone(&turns);
@@ -98,7 +98,7 @@ async fn huge_input_lets_other_tasks_run() {
 }
 
 #[test]
-fn polls_of_a_turn_are_bounded_outside_of_a_runtime() {
+fn one_poll_of_gather_polls_128_futures_outside_of_a_runtime() {
     let polls = Cell::new(0);
     let mut gather = gather((0..1000).map(|_| async { polls.set(polls.get() + 1) }));
     let mut cx = Context::from_waker(Waker::noop());
@@ -107,7 +107,7 @@ fn polls_of_a_turn_are_bounded_outside_of_a_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wake_polls_only_the_future_that_was_woken() {
+async fn gather_polls_only_the_future_that_was_woken() {
     let polls = RefCell::new([0; 64]);
     gather((0..64).map(|at| {
         let polls = &polls;
@@ -123,7 +123,7 @@ async fn wake_polls_only_the_future_that_was_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_resumes_and_futures_and_outputs_are_dropped() {
+async fn panic_in_gather_resumes_and_futures_and_outputs_are_dropped() {
     let dropped = Cell::new(0);
     let mut gather = gather((0..3).map(|at| {
         let counted = Counted(&dropped);

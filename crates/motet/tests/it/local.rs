@@ -43,7 +43,7 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn children_may_borrow_and_differ_in_type_and_be_not_send() {
+async fn local_children_may_borrow_differ_in_type_and_be_not_send() {
     let text = String::from("borrowed");
     let rc = Rc::new(Cell::new(0));
     let begin = Instant::now();
@@ -62,7 +62,7 @@ async fn children_may_borrow_and_differ_in_type_and_be_not_send() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scope_waits_for_children_whose_handles_were_dropped() {
+async fn local_scope_waits_for_children_whose_handles_were_dropped() {
     let ended = Cell::new(0);
     let begin = Instant::now();
     local_scope(async |s| {
@@ -79,7 +79,7 @@ async fn scope_waits_for_children_whose_handles_were_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scope_waits_for_children_started_by_children() {
+async fn local_scope_waits_for_children_started_by_children() {
     let depth = Cell::new(0);
     fn deeper<'s>(s: &'s LocalNursery<'s, '_>, depth: &'s Cell<u32>) {
         s.spawn(async move {
@@ -182,7 +182,7 @@ async fn spinning_child_lets_other_tasks_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scopes_of_ready_children_let_other_tasks_run() {
+async fn loop_of_scopes_with_ready_children_lets_other_tasks_run() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut others = JoinSet::new();
     let theirs = Arc::clone(&stop);
@@ -361,7 +361,7 @@ fn children_started_by_a_destructor_are_dropped() {
 }
 
 #[test]
-fn task_is_pending_to_the_child_that_owns_it() {
+fn task_polled_by_its_own_child_is_pending() {
     type Slot<'s> = RefCell<Option<LocalTask<'s, u32>>>;
     /// Polls the task, and drops it, while the future that owns it is being dropped.
     struct Looks<'a, 's>(&'a Slot<'s>, &'a RefCell<Vec<u32>>);
@@ -423,7 +423,7 @@ async fn task_polled_once_and_moved_still_yields_its_value() {
 
 /// Leaves the scope's future behind, and keeps the waker of a child.
 #[test]
-fn wakers_of_a_leaked_scope_stay_valid() {
+fn waker_of_a_child_of_a_leaked_scope_can_be_used() {
     let kept = Cell::new(None);
     let mut scope = ManuallyDrop::new(Box::pin(local_scope(async |s| {
         let _task = s.spawn(async { 1 });
@@ -478,7 +478,7 @@ fn wakes_from_another_thread_wake_the_scope_once() {
 
 /// Threads wake, clone and drop wakers of children while these are polled, end and are dropped, and after it.
 #[test]
-fn wakes_may_race_with_the_end_of_a_scope() {
+fn wakes_of_other_threads_may_race_with_the_end_of_a_scope() {
     let rounds = if cfg!(miri) { 3 } else { 60 };
     for round in 0..rounds {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

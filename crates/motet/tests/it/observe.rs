@@ -101,7 +101,7 @@ async fn component_is_shown_until_its_registration_is_dropped() {
 
 /// A name or a word from outside cannot forge a line of the tree.
 #[tokio::test]
-async fn control_characters_are_escaped_in_a_tree() {
+async fn control_characters_of_names_are_escaped_in_a_snapshot() {
     scope(async |n: &Nursery| {
         let forged = "a`\n  task `forged\x1b[2J";
         n.service(forged.to_owned(), pending::<()>());

@@ -69,7 +69,7 @@ async fn tie_goes_to_the_first_and_leaves_the_loser_unpolled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn race_ends_with_the_fastest() {
+async fn race_ends_with_the_fastest_future() {
     let begin = Instant::now();
     let fast = async {
         sleep(SECOND).await;

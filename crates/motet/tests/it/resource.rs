@@ -45,7 +45,7 @@ impl Log {
 type Closing = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[tokio::test(start_paused = true)]
-async fn release_receives_how_the_use_ended() {
+async fn release_receives_whether_the_use_succeeded() {
     let log = Log::default();
     let used = resource(log.open("a")).release(log.close()).with(async |held| Ok(held.0.len())).await;
     assert_eq!(used.unwrap(), 1);
@@ -159,7 +159,7 @@ async fn cancelled_task_releases_its_resource() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scope_releases_last_first_once_its_children_have_ended() {
+async fn scope_releases_last_first_after_its_children_have_ended() {
     let log = Log::default();
     scope(async |n: &Nursery<Infallible>| {
         let first = n.acquire("first", log.open("first"), log.close()).await.unwrap();
@@ -245,7 +245,7 @@ async fn failed_release_keeps_the_error_of_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_counts_count_each_release_once() {
+async fn release_counts_distinguish_finished_and_lost_releases() {
     let failed = Scope::builder().release_timeout(SECOND).run(async |outer: &Nursery<Infallible>| {
         let guard = scope(async |n: &Nursery<Infallible>| {
             n.defer("good", async |_| ());
@@ -296,7 +296,7 @@ async fn drain_waits_for_a_release_outside_of_a_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cleanup_may_register_another() {
+async fn cleanup_may_register_another_cleanup() {
     let log = Log::default();
     let inner = log.clone();
     scope(async |n: &Nursery<Infallible>| {

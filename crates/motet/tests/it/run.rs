@@ -1,6 +1,6 @@
 //! The process around a program: signals and exit codes.
 //!
-//! The programs are this binary itself, started anew: see [`a_program_of_these_tests`].
+//! The programs are this binary itself, started anew: see [`this_binary_runs_the_program_that_the_environment_names`].
 #![cfg(unix)]
 
 use std::convert::Infallible;
@@ -18,9 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = "MOTET_PROGRAM_OF_THESE_TESTS";
 
-/// No test itself: `main` of the program that the environment names, which the tests start.
+/// The `main` of the programs that the tests below start. It does nothing if the environment names no program.
 #[test]
-fn a_program_of_these_tests() {
+fn this_binary_runs_the_program_that_the_environment_names() {
     let Ok(program) = std::env::var(PROGRAM) else { return };
     let code = match program.as_str() {
         "server" => server(),
@@ -177,7 +177,7 @@ impl Program {
         words.push(std::env::current_exe().unwrap().into());
         let mut child = Command::new(&words[0])
             .args(&words[1..])
-            .args(["--exact", "run::a_program_of_these_tests", "--nocapture"])
+            .args(["--exact", "run::this_binary_runs_the_program_that_the_environment_names", "--nocapture"])
             .env(PROGRAM, name)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -317,7 +317,7 @@ fn hangup_stops_the_program_unless_ignored_at_start() {
 
 /// A task whose first poll does not end.
 #[test]
-fn task_that_never_yields_is_named_at_give_up() {
+fn task_that_never_yields_is_named_when_the_program_gives_up() {
     let (code, printed) = Program::start("hog").end();
     assert_eq!(code, Some(124), "{printed}");
     assert!(printed.contains("stuck: `hog`"), "{printed}");
@@ -327,7 +327,7 @@ fn task_that_never_yields_is_named_at_give_up() {
 }
 
 #[test]
-fn repeated_interrupt_ends_a_body_that_blocks_its_thread() {
+fn repeated_interrupt_ends_a_program_whose_body_blocks() {
     assert_eq!(interrupted_to_death(&mut Program::ready("blocked")), Some(130));
 }
 
@@ -343,12 +343,12 @@ fn interrupted_to_death(program: &mut Program) -> Option<i32> {
 }
 
 #[test]
-fn repeated_interrupt_ends_workers_that_are_all_blocked() {
+fn repeated_interrupt_ends_a_program_with_all_workers_blocked() {
     assert_eq!(interrupted_to_death(&mut Program::ready("busy")), Some(130));
 }
 
 #[test]
-fn repeated_interrupt_needs_no_standard_error() {
+fn repeated_interrupt_works_with_closed_or_full_standard_error() {
     for name in ["server", "chatty"] {
         let mut program = Program::ready(name);
         if name == "server" {

@@ -165,7 +165,7 @@ async fn cooperative_child_is_dropped_after_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nested_deadline_ends_at_the_outer_one() {
+async fn deadline_of_a_nested_scope_is_at_most_the_outer_one() {
     let begin = Instant::now();
     let outer = Scope::builder().timeout(SECOND).run(async |_: &Nursery<Infallible>| {
         let inner = Scope::builder().timeout(SECOND * 9).run(async |n: &Nursery<Infallible>| {
@@ -182,7 +182,7 @@ async fn nested_deadline_ends_at_the_outer_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn services_are_cancelled_once_the_plain_children_have_ended() {
+async fn services_are_cancelled_after_the_other_children_have_ended() {
     let log = Log::default();
     let begin = Instant::now();
     scope(async |n: &Nursery<Infallible>| {
@@ -295,7 +295,7 @@ async fn child_can_start_siblings_after_the_body_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shared_task_wakes_every_waiter() {
+async fn shared_task_wakes_a_waiter_beside_one_that_is_not_polled() {
     scope(async |n: &Nursery<Infallible>| {
         let shared = n.spawn("value", async {
             sleep(SECOND).await;
@@ -368,7 +368,7 @@ async fn site_of_a_scope_is_the_line_that_opens_it() {
 }
 
 #[tokio::test]
-async fn failed_body_is_reported_as_the_body() {
+async fn failed_body_is_the_reason_of_the_cancelled_token() {
     let token = std::sync::OnceLock::new();
     let failed = scope(async |n: &Nursery<&str>| {
         token.set(n.token()).unwrap();

@@ -92,7 +92,7 @@ async fn phases_stop_in_order_each_after_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unresponsive_member_is_dropped_and_named_after_its_phase() {
+async fn member_that_does_not_stop_is_dropped_and_reported_as_stuck() {
     let log = Log::default();
     let begin = Instant::now();
     let finished = app().run_until(after(0), async |app: &Root<Infallible>| {
@@ -167,7 +167,7 @@ async fn total_limits_a_cleanup_that_never_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_up_keeps_the_errors_and_the_panic() {
+async fn outcome_of_giving_up_has_the_errors_or_the_panic() {
     for panics in [false, true] {
         let app = App::new()
             .name("stuck")
@@ -198,7 +198,7 @@ async fn giving_up_keeps_the_errors_and_the_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn phases_begin_beside_stuck_work_and_cleanup_awaits_it() {
+async fn phases_begin_beside_slow_work_and_cleanup_waits_for_it() {
     let (log, begin) = (Log::default(), Instant::now());
     let work = log.clone();
     let app = app().work(SECOND * 3).grace(SECOND * 8);
@@ -396,7 +396,7 @@ async fn shutdown_awaits_releases_and_reports_their_failures() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callback_receives_the_report() {
+async fn on_report_receives_the_report_of_the_program() {
     let seen = Log::default();
     let callback = seen.clone();
     let app = app().on_report(move |report| callback.note(report.app.as_str()));
@@ -404,7 +404,7 @@ async fn callback_receives_the_report() {
     assert_eq!(seen.read(), ["shop"]);
 }
 
-/// It compiles: an embedding program can run it in a task.
+/// An embedding program can run it in a task.
 #[tokio::test(start_paused = true)]
 async fn future_of_a_program_is_send() {
     let app = app().on_report(|_| {});
@@ -468,7 +468,7 @@ async fn unknown_phase_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn app_with_a_taken_phase_name_starts_nothing() {
+async fn app_with_a_duplicate_or_reserved_phase_starts_nothing() {
     for (name, app) in [
         ("drain", app().phase("drain", SECOND).phase("drain", SECOND)),
         ("work", App::new().phase("work", SECOND)),
@@ -528,7 +528,7 @@ async fn panic_that_began_the_shutdown_is_the_one_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_release_keeps_the_value_of_the_body() {
+async fn failed_release_keeps_the_value_of_a_program() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         app.defer("flush", async |_| Err::<(), _>(std::io::Error::other("disk full")));
         Ok(7)

@@ -319,7 +319,7 @@ async fn supervisor_ends_when_no_child_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn restarts_repeat_under_a_seed() {
+async fn delays_of_restarts_repeat_under_a_seed() {
     async fn waits(seed: u64) -> Vec<Duration> {
         let _seeded = rng::seed_thread(seed);
         let starts = Arc::new(Mutex::new(Vec::new()));
@@ -341,7 +341,7 @@ async fn restarts_repeat_under_a_seed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelling_the_task_of_a_supervisor_stops_it_in_order() {
+async fn cancelling_the_task_of_a_supervisor_lets_its_child_stop() {
     let log = Log::default();
     let supervisor = Supervisor::new().name("app").with_child(tidy("a", &log));
     let watch = supervisor.watch();

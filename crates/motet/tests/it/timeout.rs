@@ -13,7 +13,7 @@ use tokio::time::{Instant, advance, sleep};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn ready_future_needs_no_clock_or_timer() {
+fn timeout_of_a_ready_future_needs_no_clock_or_timer() {
     // No runtime at all: reading tokio's clock would do, arming a timer would panic.
     let mut ready = pin!(timeout(SECOND, ready(7)));
     let mut cx = Context::from_waker(Waker::noop());
@@ -55,7 +55,7 @@ async fn future_ready_at_the_deadline_yields_its_value() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn future_is_dropped_before_the_error_is_returned() {
+async fn late_future_is_dropped_before_the_error_is_returned() {
     let lock = Mutex::new(());
     let holds = async {
         let _guard = lock.lock().await;
@@ -68,7 +68,7 @@ async fn future_is_dropped_before_the_error_is_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn future_that_uses_up_the_budget_still_times_out() {
+async fn future_that_uses_up_the_coop_budget_still_times_out() {
     let hungry = poll_fn(|cx| {
         while let Poll::Ready(budget) = poll_proceed(cx) {
             budget.made_progress();
@@ -87,7 +87,7 @@ async fn future_that_uses_up_the_budget_still_times_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn duration_beyond_the_clock_never_elapses() {
+async fn timeout_beyond_the_end_of_the_clock_never_elapses() {
     assert!(timeout(Duration::MAX, sleep(SECOND * 1_000_000)).await.is_ok());
 }
 

@@ -337,13 +337,13 @@ fn enter(real: &mut Real, model: &mut Model, who: u32, weight: u64) {
 
 proptest! {
     #[test]
-    fn state_agrees_with_lists_that_are_searched(limits in limits(), steps in steps()) {
+    fn batch_state_agrees_with_a_naive_model(limits in limits(), steps in steps()) {
         run(limits, steps)?;
     }
 }
 
 #[test]
-fn line_keeps_no_entries_of_callers_that_left() {
+fn wait_line_frees_the_entries_of_callers_that_left() {
     let mut line = super::WaitLine::new();
     let first = line.join(0);
     for who in 1..10_000 {
@@ -357,7 +357,7 @@ fn line_keeps_no_entries_of_callers_that_left() {
 }
 
 #[test]
-fn window_of_a_hanging_batch_stays_small() {
+fn batches_that_ended_behind_a_hanging_one_take_no_memory() {
     let mut window = super::BatchWindow::default();
     let hangs = window.begin();
     for _ in 0..100_000 {

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bucket_contains_the_durations_counted_in_it() {
+    fn bucket_of_a_duration_ends_at_most_an_eighth_above_it() {
         let mut before = None;
         for nanos in (0..44).flat_map(|bit| (0..16).map(move |part| (1_u64 << bit) * (16 + part) / 16)) {
             let took = Duration::from_nanos(nanos);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn quantile_is_off_by_at_most_an_eighth() {
+    fn latency_quantile_is_at_most_an_eighth_above_the_exact_one() {
         let latency = Latency::new();
         assert_eq!(latency.quantile(0.5), None);
         for millis in 1..=1_000 {

@@ -418,7 +418,7 @@ impl Pair {
 
 proptest! {
     #[test]
-    fn state_agrees_with_its_model(
+    fn pool_state_agrees_with_a_naive_model(
         (min, max) in (0_usize..3, 2_usize..6),
         connects in 1_usize..4,
         steps in prop::collection::vec(step(), 0..120),

@@ -74,32 +74,32 @@ fn both(mut store: impl Store<u32>, order: &Order, steps: Vec<Step>) -> (Vec<u32
 
 proptest! {
     #[test]
-    fn fifo_store_agrees_with_its_model(steps in steps(0..4i64)) {
+    fn fifo_store_agrees_with_a_naive_model(steps in steps(0..4i64)) {
         let (ours, naive) = both(Fifo::new(), &FIFO, steps);
         prop_assert_eq!(ours, naive);
     }
 
     #[test]
-    fn lifo_store_agrees_with_its_model(steps in steps(0..4i64)) {
+    fn lifo_store_agrees_with_a_naive_model(steps in steps(0..4i64)) {
         let (ours, naive) = both(Lifo::new(), &LIFO, steps);
         prop_assert_eq!(ours, naive);
     }
 
     #[test]
-    fn priority_store_of_few_ranks_agrees_with_its_model(steps in steps(-3..3i64)) {
+    fn priority_store_of_few_ranks_agrees_with_a_naive_model(steps in steps(-3..3i64)) {
         let (ours, naive) = both(Priority::new(), &PRIORITY, steps);
         prop_assert_eq!(ours, naive);
     }
 
     /// About as many ranks as levels, so that a rank moves from one half to the other.
     #[test]
-    fn priority_store_of_many_ranks_agrees_with_its_model(steps in steps(0..24i64)) {
+    fn priority_store_of_many_ranks_agrees_with_a_naive_model(steps in steps(0..24i64)) {
         let (ours, naive) = both(Priority::new(), &PRIORITY, steps);
         prop_assert_eq!(ours, naive);
     }
 
     #[test]
-    fn priority_store_of_extreme_ranks_agrees_with_its_model(
+    fn priority_store_of_extreme_ranks_agrees_with_a_naive_model(
         steps in steps(prop_oneof![any::<i64>(), (0..3i64).prop_map(|n| i64::MIN + n), (0..3i64).prop_map(|n| i64::MAX - n)])
     ) {
         let (ours, naive) = both(Priority::new(), &PRIORITY, steps);
@@ -136,9 +136,8 @@ proptest! {
     }
 }
 
-/// A store that was full keeps almost none of its memory.
 #[test]
-fn emptied_store_frees_its_memory() {
+fn emptied_store_frees_most_of_its_memory() {
     fn run(store: &mut impl Store<u32>) {
         for rank in 0..100_000 {
             store.push(entry(0, rank % 40));

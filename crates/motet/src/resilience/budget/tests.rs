@@ -22,7 +22,7 @@ fn some_rates() -> impl Strategy<Value = Rates> {
 proptest! {
     /// A balance that is counted often agrees with the model; each withdrawal counts it.
     #[test]
-    fn balance_agrees_with_the_naive_model(
+    fn budget_balance_agrees_with_a_naive_model(
         rates in some_rates(),
         steps in prop::collection::vec((1..50_u64, 0..50_u64, any::<bool>()), 1..100),
     ) {
@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn balance_is_bounded_and_keeps_its_floor(
+    fn balance_after_a_pause_lies_between_floor_and_earnings(
         rates in some_rates(), idle in 10_000..LAST_TICK / 2, balance in 0..=MOST, calls in 0..1_000_000_u64,
     ) {
         let after = Tokens { balance, at: 0 }.earned(rates, calls, idle);
@@ -63,7 +63,7 @@ proptest! {
 }
 
 #[test]
-fn slow_floor_survives_frequent_withdrawals() {
+fn floor_grants_its_rate_under_constant_withdrawals() {
     let rates = Rates { ratio: 0.0, floor: 1.0 };
     let (mut tokens, mut granted) = (Tokens { balance: 0, at: 0 }, 0);
     for millis in 0..100_000 {
@@ -77,7 +77,7 @@ fn slow_floor_survives_frequent_withdrawals() {
 }
 
 #[test]
-fn clock_that_wraps_or_goes_back_leaves_the_balance() {
+fn wrapped_clock_earns_as_usual_and_a_clock_set_back_nothing() {
     let rates = Rates { ratio: 0.2, floor: 10.0 };
     let before = Tokens { balance: 5_000, at: LAST_TICK - 5 };
     assert_eq!(before.earned(rates, 0, LAST_TICK - 100), before);

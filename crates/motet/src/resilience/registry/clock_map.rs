@@ -156,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn slots_agree_with_a_map_and_evict_only_when_full(
+        fn clock_map_agrees_with_a_map_and_evicts_only_when_full(
             steps in prop::collection::vec((0_u8..3, 0_u8..30), 0..300),
             max in 1_usize..20,
         ) {

@@ -1,5 +1,6 @@
 //! All problems of a graph are found before anything runs.
 
+use std::future::Ready;
 use std::sync::Arc;
 
 use motet::container::{CheckError, Container, Named, Problem};
@@ -22,24 +23,33 @@ fn text(failed: &CheckError) -> String {
     failed.to_string().replace(file!(), "FILE")
 }
 
+/// A factory whose call is noticed.
+fn runs<T>() -> Ready<T> {
+    panic!("a factory runs")
+}
+
 #[test]
-fn check_reports_every_problem_and_runs_no_factory() {
+fn check_reports_all_six_kinds_of_problem_and_runs_no_factory() {
     let mut c = Container::new();
     let base = line!();
-    c.provide(|_: Arc<B>| async { A });
-    c.provide(|_: Arc<A>| async { B });
-    c.provide(|_: Arc<dyn Repo>, _: Arc<C>| async { D });
-    c.provide(|_: Arc<dyn Repo>| async { panic!("a factory runs") as Pool });
-    c.provide(|| async { Pool });
-    c.provide_scoped(|| async { C });
-    c.provide(|| async { PgRepo });
+    c.provide(|_: Arc<B>| runs::<A>());
+    c.provide(|_: Arc<A>| runs::<B>());
+    c.provide(|_: Arc<dyn Repo>, _: Arc<C>| runs::<D>());
+    c.provide(|_: Arc<dyn Repo>| runs::<Pool>());
+    c.provide(|| runs::<Pool>());
+    c.provide_scoped(|| runs::<C>());
+    c.provide(|| runs::<PgRepo>());
+    c.value(7_u16).on_stop(|_| async {}).on_stop(|_| async {});
     c.overrides(|c| {
         c.value(7_u8);
     });
     let failed = failed(c);
     let at = |line: u32| format!("(FILE:{}:{})", base + line, 7);
     let expected = format!(
-        "the container has 5 problems
+        "the container has 6 problems
+
+invalid hook: `on_stop` of `u16` is set twice: put both into one closure
+  provided by `u16` {}
 
 provided more than once: `Pool`
   by `Pool` {}
@@ -62,9 +72,10 @@ cycle:
 singleton depends on a scoped component:
   `D` {}, singleton
     needs `C` {}, scoped",
+        at(8),
         at(4),
         at(5),
-        base + 9,
+        base + 10,
         at(3),
         at(4),
         at(7),
@@ -74,11 +85,11 @@ singleton depends on a scoped component:
         at(6),
     );
     assert_eq!(text(&failed), expected);
-    assert_eq!(failed.problems().len(), 5);
+    assert_eq!(failed.problems().len(), 6);
 }
 
 #[test]
-fn missing_component_names_the_path_that_needs_it() {
+fn missing_component_is_reported_with_the_paths_that_need_it() {
     let mut c = Container::new();
     let base = line!();
     c.provide(|_: Arc<Pool>| async { A });
@@ -106,7 +117,7 @@ fn missing_component_names_the_path_that_needs_it() {
 }
 
 #[test]
-fn missing_component_comes_with_a_matching_hint() {
+fn missing_component_is_reported_with_a_fitting_hint() {
     mod other {
         pub(super) struct Pool;
     }
@@ -146,7 +157,7 @@ fn missing_component_comes_with_a_matching_hint() {
 }
 
 #[test]
-fn cycles_through_binds_transients_and_itself_are_found() {
+fn cycles_through_binds_transients_or_one_component_are_found() {
     let mut bind = Container::new();
     bind.provide(|_: Arc<A>| async { PgRepo }).bind::<dyn Repo>(|repo| repo);
     bind.provide(|_: Arc<dyn Repo>| async { A });
@@ -163,7 +174,7 @@ fn cycles_through_binds_transients_and_itself_are_found() {
 }
 
 #[test]
-fn outliving_through_transients_and_options_is_found() {
+fn singleton_needing_a_scoped_one_through_a_transient_is_found() {
     let mut c = Container::new();
     c.provide_scoped(|| async { A });
     c.provide_transient(|_: Arc<A>| async { B });
@@ -183,33 +194,38 @@ fn optional_dependency_may_be_missing() {
     c.check().unwrap();
 }
 
+struct Mock;
+impl Repo for Mock {}
+
+/// A component that needs a `dyn Repo`, which needs a `Pool`.
+fn user_of_a_repo() -> Container {
+    let mut c = Container::new();
+    c.provide(|| async { Pool });
+    c.provide(|_: Arc<Pool>| async { PgRepo }).bind::<dyn Repo>(|repo| repo);
+    c.provide(|_: Arc<dyn Repo>| async { A });
+    c
+}
+
 #[test]
 fn override_removes_only_components_that_become_unused() {
-    let build = || {
-        let mut c = Container::new();
-        c.provide(|| async { Pool });
-        c.provide(|_: Arc<Pool>| async { PgRepo }).bind::<dyn Repo>(|repo| repo);
-        c.provide(|_: Arc<dyn Repo>| async { A });
-        c
-    };
     let names = |c: Container| c.check().unwrap().names().map(str::to_owned).collect::<Vec<_>>();
-    struct Mock;
-    impl Repo for Mock {}
-
-    let mut mocked = build();
+    let mut mocked = user_of_a_repo();
     mocked.overrides(|c| {
         c.shared::<dyn Repo>(Arc::new(Mock));
     });
     assert_eq!(names(mocked), ["A", "dyn Repo"], "the unused pool is left out");
 
-    let mut also_used = build();
+    let mut also_used = user_of_a_repo();
     also_used.provide(|_: Arc<Pool>| async { B });
     also_used.overrides(|c| {
         c.shared::<dyn Repo>(Arc::new(Mock));
     });
     assert_eq!(names(also_used), ["A", "B", "Pool", "dyn Repo"]);
+}
 
-    let mut by_the_mock = build();
+#[test]
+fn override_of_a_component_not_provided_is_a_problem() {
+    let mut by_the_mock = user_of_a_repo();
     by_the_mock.overrides(|c| {
         c.provide(|_: Arc<Pool>| async { Mock }).bind::<dyn Repo>(|mock| mock);
     });
@@ -219,7 +235,7 @@ fn override_removes_only_components_that_become_unused() {
 }
 
 #[test]
-fn dot_shows_every_edge_and_module_escaped() {
+fn dot_mermaid_and_text_show_the_edges_and_modules_of_a_plan() {
     let mut c = Container::new();
     c.module("store", |c| {
         c.provide(|| async { Pool });

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{A, B, C, D, Refused, after, millis, never, started, within};
 
 #[tokio::test(start_paused = true)]
-async fn component_is_at_most_as_healthy_as_its_dependencies() {
+async fn required_dependency_lowers_health_and_optional_one_degrades() {
     within(async |n| {
         let mut c = Container::new();
         c.provide(|| async { A }).health(|_| after(100, Err::<(), _>(Refused("disk full"))));
@@ -46,7 +46,7 @@ async fn component_is_at_most_as_healthy_as_its_dependencies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
+async fn hanging_check_or_panicked_check_or_task_is_unhealthy() {
     let ended = within(async |n| {
         let mut c = Container::new();
         c.health_timeout(millis(200));
@@ -92,7 +92,7 @@ async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_in_an_isolated_component_leaves_its_other_tasks() {
+async fn isolated_component_keeps_tasks_and_health_when_a_task_panics() {
     within(async |n| {
         let mut c = Container::new();
         let (done, heard) = tokio::sync::oneshot::channel();
@@ -121,7 +121,7 @@ async fn panic_in_an_isolated_component_leaves_its_other_tasks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_is_stopped_is_unhealthy() {
+async fn stopping_or_stopped_container_is_unhealthy() {
     let outlives = OnceLock::new();
     within(async |_| {
         let ended = Scope::builder().run(async |inner: &Nursery<Refused>| {
@@ -151,7 +151,7 @@ async fn a_container_that_is_stopped_is_unhealthy() {
 
 /// The answer of a check is out of date if the stop begins during the check.
 #[tokio::test(start_paused = true)]
-async fn a_container_whose_stop_begins_during_the_checks_is_unhealthy() {
+async fn container_whose_stop_begins_during_a_check_is_unhealthy() {
     let mut asked = None;
     within(async |n| {
         let mut c = Container::new();

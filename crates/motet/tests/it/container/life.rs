@@ -25,7 +25,7 @@ async fn independent_components_start_concurrently() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn component_starts_once_its_own_dependencies_are_ready() {
+async fn component_starts_as_soon_as_its_own_dependencies_are_ready() {
     within(async |n| {
         let begin = Instant::now();
         let mut c = Container::new();
@@ -72,7 +72,7 @@ fn slow<T>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn component_stops_once_its_dependents_have_stopped() {
+async fn component_stops_after_its_dependents_even_if_one_fails() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -153,7 +153,7 @@ async fn container_stops_in_the_release_order_of_its_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_stop_has_the_time_of_its_own_limit() {
+async fn container_stop_may_take_longer_than_the_release_timeout() {
     let log = Log::default();
     let done = log.clone();
     let ended = Scope::builder()
@@ -342,7 +342,7 @@ async fn cancelled_scope_stops_its_container() {
 
 /// Transients stop one after the other, each within its own limit.
 #[tokio::test(start_paused = true)]
-async fn hanging_transients_leave_time_to_stop_their_dependencies() {
+async fn hanging_transients_leave_time_to_stop_the_other_components() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -381,15 +381,14 @@ async fn stop_that_is_cut_off_is_not_ok() {
             never::<()>().await;
         });
         let report = started(n, c).await.stop().await;
-        assert!(!report.is_ok(), "{report}");
-        assert!(report.is_cut_off() || report.components().len() == 2, "{report}");
+        assert!(report.is_cut_off() && !report.is_ok(), "{report}");
     })
     .await
     .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_payload_that_panics_on_drop_lets_the_others_stop() {
+async fn panic_payload_that_panics_on_drop_lets_other_components_stop() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -414,7 +413,7 @@ async fn panic_payload_that_panics_on_drop_lets_the_others_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_of_zero_and_of_duration_max_work() {
+async fn container_starts_and_stops_with_timeouts_of_zero_and_max() {
     for limit in [std::time::Duration::MAX, millis(0)] {
         let waits = u64::from(!limit.is_zero());
         within(async |n| {

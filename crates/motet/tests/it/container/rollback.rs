@@ -51,7 +51,7 @@ async fn failed_factory_is_named_and_the_built_components_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn start_timeout_rolls_back_within_a_limit_of_its_own() {
+async fn rollback_of_a_timed_out_start_may_exceed_the_start_timeout() {
     let log = Log::default();
     within(async |n| {
         let begin = Instant::now();
@@ -86,7 +86,7 @@ async fn start_timeout_rolls_back_within_a_limit_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn factory_and_on_start_share_one_limit() {
+async fn factory_and_on_start_share_one_start_timeout() {
     within(async |n| {
         let begin = Instant::now();
         let mut c = Container::new();
@@ -121,7 +121,7 @@ async fn component_whose_on_start_fails_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panics_of_factories_and_their_drops_fail_only_the_start() {
+async fn panics_of_factories_and_of_their_drops_are_start_errors() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -155,7 +155,7 @@ async fn panics_of_factories_and_their_drops_fail_only_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn start_fails_at_the_first_error_and_keeps_concurrent_ones() {
+async fn start_fails_at_the_first_failure_and_reports_concurrent_ones() {
     within(async |n| {
         let begin = Instant::now();
         let mut c = Container::new();
@@ -224,7 +224,7 @@ async fn cancelled_scope_rolls_the_start_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_of_a_needed_cast_fails_the_start_and_rolls_back() {
+async fn panic_in_a_needed_bind_fails_the_start_and_rolls_it_back() {
     trait Nothing: Send + Sync {}
     impl Nothing for A {}
     let log = Log::default();
@@ -243,9 +243,8 @@ async fn panic_of_a_needed_cast_fails_the_start_and_rolls_back() {
     assert_eq!(log.read(), ["C", "A"]);
 }
 
-/// No component needs the cast.
 #[tokio::test(start_paused = true)]
-async fn panic_of_an_unneeded_cast_resumes_and_rolls_back() {
+async fn panic_in_an_unneeded_bind_resumes_and_the_start_rolls_back() {
     trait Nothing: Send + Sync {}
     impl Nothing for A {}
     let log = Log::default();
@@ -268,9 +267,8 @@ async fn panic_of_an_unneeded_cast_resumes_and_rolls_back() {
     .unwrap();
 }
 
-/// A factory that panics before its first await, called by `start` or by `get`.
 #[tokio::test(start_paused = true)]
-async fn panic_before_the_first_await_is_a_build_failure() {
+async fn factory_panic_before_its_first_await_is_a_build_error() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -300,7 +298,7 @@ async fn panic_before_the_first_await_is_a_build_failure() {
 /// Each component is built on the stack of the component that needs it. The test has a long chain, provided from its
 /// end.
 #[tokio::test(start_paused = true)]
-async fn long_chain_needs_little_stack() {
+async fn chain_of_40_components_starts_on_less_than_256_kib_of_stack() {
     struct Link<const N: usize>;
     macro_rules! chain {
         ($c:ident: $($n:literal needs $needs:literal,)*) => {

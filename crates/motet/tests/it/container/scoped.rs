@@ -39,7 +39,7 @@ async fn concurrent_gets_build_a_scoped_component_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_build_reaches_all_waiters_and_is_retried_later() {
+async fn failed_build_reaches_all_waiters_and_the_next_get_retries() {
     let tries = Arc::new(AtomicUsize::new(0));
     within(async |n| {
         let mut c = Container::new();
@@ -100,33 +100,22 @@ async fn dropped_get_leaves_the_build_running() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scoped_components_stop_before_singletons_with_their_scope() {
+async fn scoped_components_stop_with_their_scope_or_before_singletons() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
-        c.input::<u32>();
         c.provide(|| async { A }).on_stop(log.hook("A"));
-        c.provide_scoped(|_: Arc<A>, _: Arc<u32>| async { B }).on_stop(log.hook("B"));
+        c.provide_scoped(|_: Arc<A>| async { B }).on_stop(log.hook("B"));
         c.provide_scoped(|_: Arc<B>| async { C }).on_stop(log.hook("C"));
         let running = started(n, c).await;
         within(async |inner| {
-            let scoped = running.within(inner).unwrap();
-            let GetError::Build(failed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
-            assert!(
-                failed.to_string().starts_with("`u32` is an input, and the scope has no value for it"),
-                "{failed}"
-            );
-            scoped.value(7_u32).unwrap();
-            assert_eq!((scoped.value(8_u32), scoped.value("other").is_err()), (Err(8), true));
-            scoped.get::<C>().await.unwrap();
-            assert_eq!(*scoped.get::<u32>().await.unwrap(), 7);
+            running.within(inner).unwrap().get::<C>().await.unwrap();
         })
         .await
         .unwrap();
         assert_eq!(log.read(), ["C", "B"]);
         // This scope is still open when the container stops.
         let scoped = running.within(n).unwrap();
-        scoped.value(7_u32).unwrap();
         scoped.get::<C>().await.unwrap();
         running.stop().await;
         assert_eq!(log.read(), ["C", "B", "C", "B", "A"]);
@@ -137,6 +126,28 @@ async fn scoped_components_stop_before_singletons_with_their_scope() {
     .await
     .unwrap();
     assert_eq!(log.read().len(), 5, "each component stops once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn build_fails_until_its_input_has_a_value_which_is_set_once() {
+    within(async |n| {
+        let mut c = Container::new();
+        c.input::<u32>();
+        c.provide_scoped(|_: Arc<u32>| async { B });
+        let running = started(n, c).await;
+        let scoped = running.within(n).unwrap();
+        let GetError::Build(failed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
+        assert!(
+            failed.to_string().starts_with("`u32` is an input, and the scope has no value for it"),
+            "{failed}"
+        );
+        scoped.value(7_u32).unwrap();
+        assert_eq!((scoped.value(8_u32), scoped.value("other").is_err()), (Err(8), true));
+        scoped.get::<B>().await.unwrap();
+        assert_eq!(*scoped.get::<u32>().await.unwrap(), 7);
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +197,7 @@ async fn failed_component_stops_at_once_with_its_transients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn independent_dependencies_build_concurrently() {
+async fn independent_scoped_dependencies_build_concurrently() {
     within(async |n| {
         let mut c = Container::new();
         c.provide_scoped(|| after(100, A));
@@ -203,7 +214,7 @@ async fn independent_dependencies_build_concurrently() {
 
 /// The container builds the singleton for all callers.
 #[tokio::test(start_paused = true)]
-async fn ending_scope_does_not_wait_for_a_build_of_the_container() {
+async fn ending_scope_does_not_wait_for_the_build_of_a_singleton() {
     within(async |n| {
         let mut c = Container::new();
         c.value(A);
@@ -231,7 +242,7 @@ async fn ending_scope_does_not_wait_for_a_build_of_the_container() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scoped_cannot_open_once_the_container_stops() {
+async fn within_fails_once_the_stop_of_the_container_has_begun() {
     let log = Log::default();
     let noted = log.clone();
     within(async |n| {

@@ -34,22 +34,22 @@ pub(super) const LOADER: Driver = Driver {
 };
 
 #[test]
-fn caller_dropped_anywhere_leaves_the_items_of_others() {
+fn caller_dropped_anywhere_does_not_affect_other_callers() {
     cancel_batcher();
 }
 
 #[test]
-fn every_order_answers_each_caller_once() {
+fn every_order_gives_each_caller_the_answer_to_its_item() {
     passes(sweep_batcher);
 }
 
 #[test]
-fn load_dropped_anywhere_leaves_the_value_to_others() {
+fn load_dropped_anywhere_leaves_the_values_of_other_callers() {
     cancel_loader();
 }
 
 #[test]
-fn every_order_loads_each_key_once_for_its_callers() {
+fn every_order_answers_loads_and_puts_no_key_in_a_batch_twice() {
     passes(sweep_loader);
 }
 

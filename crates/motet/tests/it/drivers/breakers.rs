@@ -23,7 +23,7 @@ fn probe_dropped_anywhere_frees_its_slot() {
 }
 
 #[test]
-fn every_order_keeps_the_breaker_live_and_ignores_stale_calls() {
+fn every_order_lets_a_breaker_recover_and_ignores_stale_calls() {
     passes(sweep);
 }
 

@@ -48,7 +48,7 @@ fn scoped_get_dropped_anywhere_stops_each_component_once() {
 }
 
 #[test]
-fn every_order_builds_and_stops_scoped_components_once() {
+fn every_order_stops_each_scoped_component_that_was_built() {
     passes(sweep_scoped);
 }
 

@@ -23,7 +23,7 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &[], cancel, sweep };
 
 #[test]
-fn neighbour_of_a_budget_eater_gets_its_turn() {
+fn future_beside_one_that_eats_the_coop_budget_gets_its_turn() {
     passes(sweep);
 }
 

@@ -36,12 +36,12 @@ fn emit_dropped_anywhere_stops_its_listeners() {
 }
 
 #[test]
-fn every_order_calls_each_current_listener_once() {
+fn every_order_calls_each_listener_once_per_event_while_on() {
     passes(sweep_emitted);
 }
 
 #[test]
-fn drain_dropped_anywhere_loses_no_post() {
+fn drain_dropped_anywhere_leaves_no_task_and_keeps_the_order() {
     cancel_posted();
 }
 
@@ -51,12 +51,12 @@ fn every_order_delivers_all_posts_in_order() {
 }
 
 #[test]
-fn reader_dropped_anywhere_loses_no_event() {
+fn wait_of_a_reader_dropped_anywhere_leaves_no_task() {
     cancel_read();
 }
 
 #[test]
-fn every_order_wakes_the_readers() {
+fn every_order_wakes_readers_and_counts_the_missed_events() {
     passes(sweep_read);
 }
 

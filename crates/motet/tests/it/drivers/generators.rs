@@ -27,7 +27,7 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn read_or_emit_dropped_anywhere_loses_no_item_and_no_body() {
+fn read_or_emit_dropped_anywhere_leaves_no_body_alive() {
     cancel();
 }
 

@@ -28,12 +28,12 @@ fn every_order_of_task_and_cancellation_reports_the_end() {
 }
 
 #[test]
-fn waiter_dropped_anywhere_leaves_the_value_to_others() {
+fn wait_for_a_shared_task_dropped_anywhere_leaves_no_task() {
     cancel_shared();
 }
 
 #[test]
-fn every_order_wakes_all_waiters() {
+fn every_order_wakes_all_waiters_of_a_shared_task() {
     passes(sweep_shared);
 }
 

@@ -35,7 +35,7 @@ fn bulkhead_call_dropped_anywhere_frees_its_slot() {
 }
 
 #[test]
-fn every_order_keeps_the_slots_of_a_bulkhead() {
+fn every_order_holds_the_limit_of_a_bulkhead_and_frees_slots() {
     passes(sweep_bulkhead);
 }
 
@@ -45,7 +45,7 @@ fn rate_limiter_wait_dropped_anywhere_frees_its_turn() {
 }
 
 #[test]
-fn every_order_keeps_the_rate_of_a_limiter() {
+fn every_order_keeps_the_rate_and_burst_of_a_limiter() {
     passes(sweep_rate);
 }
 
@@ -55,7 +55,7 @@ fn adaptive_limit_call_dropped_anywhere_frees_its_slot() {
 }
 
 #[test]
-fn every_order_keeps_the_slots_of_an_adaptive_limit() {
+fn every_order_loses_no_slot_of_an_adaptive_limit() {
     passes(sweep_adaptive);
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::DRIVERS;
 
 #[test]
-fn public_futures_and_drivers_match() {
+fn every_public_future_has_a_driver_and_every_driver_a_future() {
     let sources = sources();
     assert!(sources.len() > 20, "the sources are not where this looks for them");
     let found: BTreeSet<String> = sources
@@ -29,7 +29,7 @@ fn public_futures_and_drivers_match() {
 }
 
 #[test]
-fn search_finds_every_public_future() {
+fn search_finds_public_futures_and_no_others() {
     let text = "
 pub async fn top() {}
 pub(crate) async fn hidden() {}

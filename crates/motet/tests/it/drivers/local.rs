@@ -24,12 +24,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn group_dropped_anywhere_drops_its_futures_and_permits() {
+fn gather_race_and_scope_dropped_anywhere_drop_their_futures() {
     cancel();
 }
 
 #[test]
-fn every_order_returns_all_outputs_in_input_order() {
+fn every_order_gives_gather_race_and_scope_their_outputs() {
     passes(sweep);
 }
 

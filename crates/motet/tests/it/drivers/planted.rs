@@ -176,7 +176,6 @@ fn found(planted: &'static str, by: &By) {
     assert!(is_found, "no driver finds `{planted}`");
 }
 
-/// Each planted bug has an entry with what finds it.
 #[test]
 fn every_planted_bug_is_listed() {
     assert_eq!(planted(), PLANTED);

@@ -51,7 +51,7 @@ fn pipeline_dropped_anywhere_frees_slots_and_attempts() {
 }
 
 #[test]
-fn every_order_of_policies_returns_the_best_answer() {
+fn every_order_keeps_successes_limits_and_permits_of_pipelines() {
     passes(sweep_pipeline);
 }
 

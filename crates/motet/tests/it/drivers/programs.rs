@@ -45,7 +45,7 @@ fn supervisor_dropped_anywhere_stops_its_children() {
 }
 
 #[test]
-fn every_order_restarts_and_stops_children_in_order() {
+fn every_order_restarts_a_failed_child_and_stops_all_children() {
     passes(sweep_supervisor);
 }
 

@@ -39,7 +39,7 @@ fn use_dropped_anywhere_releases_the_resource_once() {
 }
 
 #[test]
-fn every_order_releases_after_each_use() {
+fn every_order_releases_a_used_resource_before_its_scope_ends() {
     passes(sweep_used);
 }
 

@@ -30,7 +30,7 @@ fn scope_dropped_anywhere_ends_its_children_and_cleanups() {
 }
 
 #[test]
-fn every_order_keeps_the_guarantees_of_scopes() {
+fn every_order_ends_children_before_their_scope_and_reports_why() {
     passes(sweep);
 }
 
@@ -40,7 +40,7 @@ fn drain_dropped_anywhere_lets_the_next_drain_end() {
 }
 
 #[test]
-fn concurrent_drains_all_end_once_nothing_is_left() {
+fn concurrent_drains_all_end_when_no_task_is_left() {
     passes(sweep_drain);
 }
 

@@ -19,7 +19,7 @@ const WITHOUT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_public_future_has_a_site() {
+fn every_public_future_has_a_site_or_a_reason_without() {
     let sources = sources();
     let mut without = BTreeSet::new();
     for (path, text) in &sources {

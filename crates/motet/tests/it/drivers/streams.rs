@@ -34,7 +34,7 @@ fn stream_dropped_anywhere_leaves_no_task_source_or_item() {
 }
 
 #[test]
-fn every_order_yields_each_item_once_in_its_position() {
+fn every_order_yields_each_item_of_a_stream_once() {
     passes(sweep);
 }
 

@@ -19,7 +19,7 @@ fn timeout_dropped_anywhere_drops_its_future() {
 }
 
 #[test]
-fn every_order_times_out_exactly_what_is_not_ready() {
+fn every_order_times_out_only_futures_that_are_not_ready() {
     passes(sweep);
 }
 

@@ -16,7 +16,7 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn token_wait_dropped_anywhere_leaves_the_wake_to_others() {
+fn token_wait_dropped_anywhere_lets_the_next_wait_end() {
     cancel();
 }
 

@@ -46,28 +46,28 @@ const REPORTS: [&str; 24] = [
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn every_setting_that_takes_a_duration_has_a_row() {
+fn every_setting_that_takes_a_duration_has_a_row_in_a_table() {
     let table: Vec<_> =
         [flows::table(), pools::table(), policies::table(), tasks::table()].into_iter().flatten().collect();
     check_complete(SOURCES, table.iter().map(|row| row.setting), &REPORTS);
 }
 
 #[test]
-fn odd_durations_of_tasks_mean_what_the_table_says() {
+fn extreme_durations_of_tasks_behave_as_their_table_says() {
     check(&tasks::table());
 }
 
 #[test]
-fn odd_durations_of_queues_and_streams_mean_what_the_table_says() {
+fn extreme_durations_of_queues_and_streams_behave_as_tabulated() {
     check(&flows::table());
 }
 
 #[test]
-fn odd_durations_of_pools_mean_what_the_table_says() {
+fn extreme_durations_of_pools_behave_as_their_table_says() {
     check(&pools::table());
 }
 
 #[test]
-fn odd_durations_of_policies_mean_what_the_table_says() {
+fn extreme_durations_of_policies_behave_as_their_table_says() {
     check(&policies::table());
 }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::{MS, bounded, one, workers};
 
 #[test]
-fn busy_body_ends_at_the_deadline() {
+fn body_that_is_always_busy_ends_at_the_deadline() {
     bounded(|| {
         one().block_on(async {
             let late = Scope::builder().timeout(MS * 50).run(async |_: &Nursery| {
@@ -47,7 +47,7 @@ fn busy_cooperative_child_ends_after_the_grace() {
 }
 
 #[test]
-fn abandoned_busy_opening_ends_at_the_release_timeout() {
+fn busy_opening_of_a_dropped_acquire_does_not_block_its_scope() {
     bounded(|| {
         one().block_on(async {
             let ended = Scope::builder().release_timeout(MS * 50).run(async |n: &Nursery| {
@@ -96,7 +96,7 @@ fn cancellation_reaches_a_child_in_its_first_poll() {
 }
 
 #[tokio::test]
-async fn closure_cancelled_before_it_begins_does_not_run() {
+async fn blocking_closure_cancelled_before_it_begins_does_not_run() {
     let began = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&began);
     let ended = scope(async |n: &Nursery| {
@@ -109,7 +109,7 @@ async fn closure_cancelled_before_it_begins_does_not_run() {
 }
 
 #[test]
-fn closure_cancelled_in_the_queue_of_the_runtime_does_not_run() {
+fn closure_cancelled_while_it_waits_for_a_thread_does_not_run() {
     bounded(|| {
         let rt = Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
         rt.block_on(async {

@@ -70,7 +70,7 @@ fn resource_of_a_dropped_runtime_is_counted_lost_and_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn use_returns_after_a_release_that_times_out_and_panics() {
+async fn with_returns_after_a_release_that_times_out_and_panics() {
     let used = resource(async { Ok::<_, Infallible>(1) })
         .release(async |_, _| {
             let _bomb = Bomb;
@@ -114,7 +114,7 @@ async fn release_of_an_escaped_guard_is_ok_only_if_it_ran() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scope_ends_after_a_panic_in_a_name() {
+async fn scope_ends_after_a_panic_while_a_name_is_converted() {
     let ended = tokio::spawn(scope(async |n: &Nursery| {
         n.defer(NoName, async |_| ());
         Ok(())
@@ -123,7 +123,7 @@ async fn scope_ends_after_a_panic_in_a_name() {
 }
 
 #[test]
-fn stall_watch_may_be_dropped_in_its_report() {
+fn stall_watch_may_be_dropped_in_its_report_callback() {
     bounded(|| {
         let slot: Arc<Mutex<Option<StallWatch>>> = Arc::default();
         let ended = Arc::new(AtomicUsize::new(0));

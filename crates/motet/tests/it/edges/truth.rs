@@ -29,7 +29,7 @@ async fn told(
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_ok_body_that_fails_after_a_success_exits_with_err() {
+async fn release_sees_err_if_a_first_ok_body_fails_after_a_success() {
     let (exit, ended) = told(Policy::FirstOk, async |n| {
         drop(n.try_spawn("wins", async { Ok(()) }).await);
         Err("the body failed")
@@ -40,7 +40,7 @@ async fn first_ok_body_that_fails_after_a_success_exits_with_err() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_ok_deadline_after_a_success_exits_with_cancelled() {
+async fn release_sees_cancelled_if_first_ok_times_out_after_a_success() {
     let (exit, ended) = told(Policy::FirstOk, async |n| {
         drop(n.try_spawn("wins", async { Ok(()) }).await);
         pending().await
@@ -51,7 +51,7 @@ async fn first_ok_deadline_after_a_success_exits_with_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scope_that_returns_a_value_exits_with_ok() {
+async fn release_sees_ok_if_a_cancelled_scope_returns_a_value() {
     let (exit, ended) = told(Policy::FailFast, async |n| {
         n.spawn("poller", pending::<()>());
         n.cancel(Reason::requested("the work is done"));
@@ -78,7 +78,7 @@ async fn collect_all_lets_children_end_after_an_error_of_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_ok_does_not_count_a_failed_start() {
+async fn failed_start_does_not_end_a_first_ok_scope() {
     let ended = Scope::builder()
         .policy(Policy::FirstOk)
         .run(async |n: &Nursery<&'static str>| {
@@ -129,7 +129,7 @@ async fn token_taken_during_the_grace_is_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_task_reports_its_reason() {
+async fn cancelled_task_reports_the_reason_of_its_cancellation() {
     scope(async |n: &Nursery| {
         let task = n.spawn("task", pending::<()>());
         tokio::task::yield_now().await;
@@ -143,7 +143,7 @@ async fn cancelled_task_reports_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn start_fails_when_its_task_has_ended() {
+async fn start_fails_when_its_task_panics_though_ready_is_kept() {
     let kept = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&kept);
     let ended = timeout(
@@ -166,17 +166,18 @@ async fn start_fails_when_its_task_has_ended() {
 
 #[tokio::test]
 async fn scope_in_a_blocking_child_has_the_outer_deadline() {
-    let deadline = Scope::builder()
+    let (inner, outer) = Scope::builder()
         .timeout(SECOND * 100)
         .run(async |n: &Nursery| {
             let inner = n.blocking("closure", |_| {
                 Handle::current().block_on(scope(async |n: &Nursery| Ok(n.deadline()))).unwrap()
             });
-            Ok(inner.await.unwrap())
+            Ok((inner.await.unwrap(), n.deadline()))
         })
         .await
         .unwrap();
-    assert!(deadline.is_some(), "it has no parent but the runtime");
+    assert!(inner.is_some(), "it has no parent but the runtime");
+    assert_eq!(inner, outer);
 }
 
 #[tokio::test(start_paused = true)]

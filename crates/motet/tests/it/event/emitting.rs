@@ -28,7 +28,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failing_panicking_and_hanging_listeners_leave_the_others() {
+async fn failing_panicking_or_hanging_listeners_do_not_stop_others() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder(n).timeout(SECOND).keep_names().build();
         let received = Received::default();
@@ -97,7 +97,7 @@ async fn failing_panicking_and_hanging_listeners_leave_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listeners_run_up_to_the_concurrency_at_once() {
+async fn as_many_listeners_run_at_once_as_the_concurrency_allows() {
     scope(async |n: &Nursery| {
         for (concurrency, seconds) in [(1, 7), (3, 3), (7, 1), (100, 1)] {
             let emitter = Emitter::builder(n).concurrency(count(concurrency)).build();
@@ -174,7 +174,7 @@ async fn emit_skips_listeners_added_or_removed_during_it() {
 }
 
 #[tokio::test]
-async fn listener_may_emit() {
+async fn listener_may_emit_the_event_that_it_listens_to() {
     scope(async |n: &Nursery| {
         let (emitter, received) = (Emitter::new(n), Received::default());
         let again = emitter.clone();
@@ -224,7 +224,7 @@ async fn once_listener_is_called_once_by_concurrent_emits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_emit_stops_and_leaves_uncalled_once_listeners_on() {
+async fn dropped_emit_stops_and_an_uncalled_once_listener_stays_on() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder(n).concurrency(count(1)).build();
         let received = Received::default();
@@ -246,7 +246,7 @@ async fn dropped_emit_stops_and_leaves_uncalled_once_listeners_on() {
 }
 
 #[tokio::test]
-async fn pattern_receives_exactly_the_matching_events() {
+async fn pattern_listener_receives_exactly_the_matching_events() {
     scope(async |n: &Nursery| {
         let (emitter, received) = (Emitter::new(n), Received::default());
         assert!(emitter.emit(Tick(0)).await.unwrap().is_ok(), "the event type is known before the pattern");
@@ -289,7 +289,7 @@ async fn pattern_receives_exactly_the_matching_events() {
 }
 
 #[tokio::test]
-async fn once_pattern_receives_one_event_of_all_types() {
+async fn once_pattern_listener_receives_only_the_first_event() {
     scope(async |n: &Nursery| {
         let (emitter, received) = (Emitter::new(n), Received::default());
         let notes = received.clone();
@@ -351,9 +351,8 @@ async fn loop_of_emits_lets_other_tasks_run() {
     .unwrap();
 }
 
-/// Each poll of the first listener uses up the coop budget; the listeners after it must still make progress.
 #[tokio::test(start_paused = true)]
-async fn greedy_listener_lets_the_others_complete() {
+async fn listener_that_uses_up_the_coop_budget_lets_others_complete() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder(n).timeout(SECOND).build();
         let greedy = async |_: Arc<Tick>| {

@@ -191,7 +191,7 @@ async fn dropped_listeners_leave_one_cleanup_in_their_scope() {
 
 /// For example, a scope per connection, each a child of the scope of the server.
 #[tokio::test]
-async fn dropped_emitters_leave_nothing_in_their_scope() {
+async fn dropped_emitters_leave_no_cleanup_in_their_scope() {
     scope(async |n: &Nursery| {
         Scope::builder()
             .run(async |inner: &Nursery| {
@@ -212,7 +212,7 @@ async fn dropped_emitters_leave_nothing_in_their_scope() {
 }
 
 #[tokio::test]
-async fn dropped_emitter_drops_listeners_and_leaves_snapshots() {
+async fn dropped_emitter_drops_listeners_and_is_gone_from_snapshots() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder(n).name("events").build();
         let (kept, listener) = held();
@@ -281,7 +281,7 @@ async fn listener_that_panics_on_drop_lets_the_emit_complete() {
 }
 
 #[tokio::test]
-async fn dropping_an_emit_contains_a_listener_that_panics_on_drop() {
+async fn dropped_emit_catches_the_panic_of_a_listener_that_it_drops() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let bomb = Bomb;
@@ -307,7 +307,7 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 }
 
 #[tokio::test]
-async fn listener_that_panics_on_drop_leaves_the_others() {
+async fn listener_that_panics_on_drop_does_not_affect_another() {
     scope(async |n: &Nursery| {
         let (emitter, received) = (Emitter::new(n), Received::default());
         let bomb = Bomb;
@@ -339,7 +339,7 @@ async fn listener_that_panics_on_drop_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn an_emitter_is_closed_when_its_scope_has_ended() {
+async fn emitter_is_closed_when_its_scope_has_ended() {
     let received = Received::default();
     let mut outlives = None;
     scope(async |n: &Nursery| {
@@ -389,9 +389,8 @@ async fn emitter_of_an_ended_scope_is_closed_from_the_start() {
     assert_eq!(emitter.post(Tick(1)).unwrap_err().0, Tick(1));
 }
 
-/// Resources that were opened after the emitter are released before it is closed, and may emit until then.
 #[tokio::test]
-async fn a_release_emits_to_an_emitter_that_was_made_before() {
+async fn release_can_emit_to_an_emitter_made_before_its_resource() {
     let (received, said) = (Received::default(), Arc::new(AtomicUsize::new(0)));
     scope(async |n: &Nursery| {
         Scope::builder()

@@ -29,7 +29,7 @@ fn stat(n: &Scope, name: &str) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn post_does_not_wait_and_each_listener_keeps_the_order() {
+async fn post_does_not_wait_and_each_listener_gets_events_in_order() {
     let begin = Instant::now();
     let received = Received::default();
     scope(async |n: &Nursery| {
@@ -54,7 +54,7 @@ async fn post_does_not_wait_and_each_listener_keeps_the_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn full_backlog_drops_events_by_its_overflow_and_counts_them() {
+async fn full_backlog_drops_the_oldest_or_newest_event_and_counts_it() {
     for (drops_oldest, expected) in [(false, [0, 1, 2]), (true, [0, 4, 5])] {
         let received = Received::default();
         scope(async |n: &Nursery| {
@@ -164,7 +164,7 @@ async fn close_delivers_pending_posts_and_refuses_new_events() {
 }
 
 #[tokio::test]
-async fn once_listener_receives_one_of_several_posts() {
+async fn once_listener_gets_one_of_several_posts_and_an_off_one_none() {
     scope(async |n: &Nursery| {
         let (emitter, received) = (Emitter::new(n), Received::default());
         emitter.once("once", received.by("once")).unwrap().forever();
@@ -183,7 +183,7 @@ async fn once_listener_receives_one_of_several_posts() {
 }
 
 #[tokio::test]
-async fn listener_may_post() {
+async fn listener_may_post_the_event_that_it_listens_to() {
     let received = Received::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
@@ -221,7 +221,7 @@ async fn drain_completes_after_a_panic_of_on_dead() {
 /// The runtime of a scope can shut down before the scope ends. The task that would deliver the event is then dropped
 /// when it is spawned.
 #[test]
-fn a_post_to_a_listener_whose_runtime_is_gone_is_dropped() {
+fn post_to_a_listener_whose_runtime_is_gone_is_dropped() {
     let received = Received::default();
     let (kept, emitters) = mpsc::channel();
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();

@@ -36,7 +36,7 @@ async fn lag_wait_misses_nothing_and_blocks_emit_only_when_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn emit_gives_up_on_an_unread_stream_at_the_deadline() {
+async fn full_stream_delays_an_emit_to_the_timeout_or_its_own_drop() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder(n).timeout(SECOND).build();
         let ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));
@@ -59,7 +59,7 @@ async fn emit_gives_up_on_an_unread_stream_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn lagging_stream_reports_how_many_it_missed() {
+async fn lagging_stream_reports_the_number_of_missed_events() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let mut lags = emitter.stream::<Tick>(Lag::DropOldest(TWO));
@@ -86,7 +86,7 @@ async fn lagging_stream_reports_how_many_it_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stream_ends_after_the_posted_events() {
+async fn stream_yields_pending_posts_and_ends_after_a_close() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let mut ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));
@@ -108,7 +108,7 @@ async fn stream_ends_after_the_posted_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn next_receives_the_first_event_and_leaves_nothing_behind() {
+async fn next_receives_the_first_event_and_leaves_no_listener() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let next = emitter.next::<Tick>();
@@ -133,7 +133,7 @@ async fn next_receives_the_first_event_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn stream_of_unlimited_capacity_works() {
+async fn stream_of_the_largest_capacity_yields_an_event() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         for lag in [Lag::Wait(NonZeroUsize::MAX), Lag::DropOldest(NonZeroUsize::MAX)] {
@@ -148,7 +148,7 @@ async fn stream_of_unlimited_capacity_works() {
 }
 
 #[tokio::test]
-async fn streams_end_with_the_scope() {
+async fn streams_yield_pending_events_and_end_with_their_scope() {
     let mut streams = Vec::new();
     let mut next = None;
     Scope::builder()

@@ -25,7 +25,7 @@ fn count_up(counts: &AtomicUsize) {
 /// A listener that stays on is called once per event; a listener that is off is not called for later events; a `once`
 /// listener is called once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stress_of_emits_calls_only_current_listeners() {
+async fn listener_gets_every_concurrent_emit_while_others_come_and_go() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let rounds = rounds(3_000);
@@ -95,7 +95,7 @@ async fn stress_of_emits_calls_only_current_listeners() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stress_of_concurrent_emits_calls_a_once_listener_once() {
+async fn emits_of_three_threads_call_a_once_listener_once() {
     scope(async |n: &Nursery| {
         for _ in 0..rounds(300) {
             let emitter = Emitter::new(n);
@@ -119,7 +119,7 @@ async fn stress_of_concurrent_emits_calls_a_once_listener_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stress_of_posts_and_closing_scopes_drains() {
+async fn drain_ends_while_threads_post_and_scopes_of_listeners_end() {
     scope(async |n: &Nursery| {
         for _ in 0..rounds(200) {
             let emitter = Emitter::builder(n).backlog(count(4)).drop_oldest().build();

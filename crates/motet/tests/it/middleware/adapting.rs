@@ -40,7 +40,7 @@ async fn adapter_that_answers_itself_skips_the_inner_middleware() {
 }
 
 #[tokio::test]
-async fn nested_adapters_keep_their_order() {
+async fn two_adapters_keep_their_order_and_new_parts_go_inside() {
     let lengthen = async |n: i64, next: Next<Vec<i64>, usize>| next.run(vec![0; n as usize]).await as i64;
     let chain = Chain::new().adapt(parse).with(super::pass).adapt(lengthen);
     assert_eq!(chain.describe().to_string(), "parse > pass > closure");

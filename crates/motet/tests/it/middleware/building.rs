@@ -61,7 +61,7 @@ fn middleware_is_named_after_its_function_type_or_given_name() {
 }
 
 #[tokio::test]
-async fn insert_before_and_after_insert_beside_the_named_part() {
+async fn insert_goes_beside_the_first_part_of_the_name_or_fails() {
     let log = Log::default();
     let part = |name| Noting(name, log.clone());
     let chain = Chain::<u32, u32>::new().with(part("a")).with(part("b")).with(part("b"));

@@ -89,7 +89,7 @@ async fn handler_is_called_at_the_first_poll() {
 }
 
 #[tokio::test]
-async fn dropped_call_drops_everything_innermost_first() {
+async fn dropped_call_drops_handler_then_middleware_innermost_first() {
     let log = Log::default();
     let held = log.clone();
     let handler: Handler<(), ()> =

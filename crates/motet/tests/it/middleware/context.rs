@@ -26,7 +26,7 @@ async fn context_values_are_seen_only_inside_of_their_middleware() {
 }
 
 #[tokio::test]
-async fn attempts_see_only_their_own_context_values() {
+async fn clones_of_next_see_only_their_own_context_values() {
     let attempts = async |(): (), next: Next<(), (u32, u32)>| {
         let next = next.with(Id(0)).with("shared");
         let (first, _) = next.clone().with(Id(1)).run(()).await;
@@ -43,7 +43,7 @@ async fn attempts_see_only_their_own_context_values() {
 }
 
 #[tokio::test]
-async fn call_with_passes_a_context() {
+async fn call_with_passes_its_context_to_the_handler() {
     let inner = Chain::new().to_with_context(async |(), cx: Context| cx.get::<Id>().map(|id| id.0));
     let handler = Chain::new().to(inner);
     assert_eq!(handler.call_with((), Context::new().with(Id(3))).await, Some(3));
@@ -51,7 +51,7 @@ async fn call_with_passes_a_context() {
 }
 
 #[test]
-fn newest_value_of_a_type_hides_older_ones() {
+fn newest_context_value_of_a_type_hides_older_ones() {
     let outer = Context::new().with(Id(1)).with("text");
     let inner = outer.clone().with(Id(2));
     assert_eq!((outer.get(), inner.get()), (Some(&Id(1)), Some(&Id(2))));
@@ -61,7 +61,7 @@ fn newest_value_of_a_type_hides_older_ones() {
 }
 
 #[test]
-fn context_of_many_values_drops_without_recursion() {
+fn context_of_200_000_values_drops_without_stack_overflow() {
     let value = Arc::new(());
     let mut cx = Context::new();
     for _ in 0..200_000 {

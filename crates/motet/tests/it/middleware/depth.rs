@@ -23,7 +23,7 @@ async fn deep_chain_can_wait_without_stack_overflow() {
 }
 
 #[test]
-fn deep_chain_can_be_dropped_without_stack_overflow() {
+fn call_of_a_deep_chain_can_be_dropped_without_stack_overflow() {
     let handler: Handler<u64, u64> = deep(Chain::new()).to(async |_| pending().await);
     let mut call = handler.call(1);
     assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -31,7 +31,7 @@ fn deep_chain_can_be_dropped_without_stack_overflow() {
 }
 
 #[tokio::test]
-async fn deep_chain_can_forward_without_stack_overflow() {
+async fn deep_chain_that_only_forwards_does_not_overflow_the_stack() {
     struct Forward;
     impl<Q: 'static, R: 'static> Middleware<Q, R> for Forward {
         fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
@@ -43,7 +43,7 @@ async fn deep_chain_can_forward_without_stack_overflow() {
 }
 
 #[tokio::test]
-async fn deep_chain_of_stateful_middleware_needs_little_stack() {
+async fn deep_chain_with_state_does_not_overflow_the_stack() {
     let log = Log::default();
     let chain = (0..DEEP).fold(Chain::new(), |chain, _| chain.with(Noting("part", log.clone())));
     let handler = chain.to(async |n: u64| {

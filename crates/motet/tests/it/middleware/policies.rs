@@ -179,7 +179,7 @@ async fn retry_repeats_an_attempt_that_timed_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn breaker_ignores_rejections_from_inside() {
+async fn breaker_ignores_the_rejection_of_an_inner_bulkhead() {
     let outer = CircuitBreaker::builder().consecutive_failures(1).build().unwrap();
     let one = Bulkhead::builder(1).build().unwrap();
     let handler: Handler<u32, Answer> =
@@ -236,7 +236,7 @@ async fn outer_timeout_keeps_a_retry_from_waiting_past_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_reject_calls_beyond_them() {
+async fn rate_limit_and_bulkhead_reject_calls_beyond_them() {
     let rate = RateLimiter::builder(1, SECOND).max_wait(Duration::ZERO).build().unwrap();
     let handler: Handler<u32, Answer> = Chain::new().with(rate_limit(rate)).to(async |n| Ok(n));
     assert_eq!(handler.call(1).await.unwrap(), 1);
@@ -259,7 +259,7 @@ async fn limits_reject_calls_beyond_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn policies_work_on_answers_that_are_no_result() {
+async fn timeout_and_retry_work_on_answers_that_are_no_result() {
     #[derive(Debug, PartialEq)]
     struct Response(u16);
     let calls: Arc<AtomicU32> = Arc::default();
@@ -371,7 +371,7 @@ async fn fallback_replaces_only_the_errors_it_accepts() {
 }
 
 #[test]
-fn description_shows_the_settings_of_policies() {
+fn description_shows_policies_in_order_and_main_settings() {
     let handler: Handler<u32, Answer> = Chain::new()
         .with(timeout(SECOND))
         .with(retry(attempts(3)))

@@ -47,7 +47,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn watch_reports_each_end_once() {
+async fn watch_reports_each_kind_of_end_with_its_duration() {
     let log = Log::default();
     let noted = log.clone();
     let listener = move |end: CallEnd<'_, Result<u32, &'static str>>, took: Duration| {
@@ -76,7 +76,7 @@ async fn panic_of_a_watch_listener_leaves_the_call_intact() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_count_each_kind_of_end_and_the_latency() {
+async fn metrics_count_calls_in_flight_and_ended_and_their_latency() {
     let calls = Metrics::new();
     let handler = Chain::new().with(metrics(&calls)).to(any);
     let in_flight = handler.call(1);
@@ -167,7 +167,7 @@ async fn catch_panic_catches_a_panic_outside_of_a_future() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn span_is_made_exactly_while_a_subscriber_listens() {
+async fn trace_makes_a_span_per_call_and_logs_how_the_call_ended() {
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata};
 

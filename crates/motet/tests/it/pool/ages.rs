@@ -59,7 +59,7 @@ async fn check_after_zero_checks_always_and_none_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_that_fails_its_check_is_replaced() {
+async fn connection_whose_check_fails_hangs_or_panics_is_replaced() {
     let backend = Backend::limited_to(2);
     with_pool(
         &backend,

@@ -190,7 +190,7 @@ async fn existing_connections_serve_while_no_more_can_be_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn close_that_hangs_frees_its_slot_after_a_timeout() {
+async fn close_that_hangs_to_its_timeout_or_panics_frees_its_slot() {
     let backend = Backend::limited_to(1);
     backend.behave(|b| b.close = Answer::Hang);
     with_pool(
@@ -211,7 +211,7 @@ async fn close_that_hangs_frees_its_slot_after_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn warm_up_returns_once_the_minimum_is_connected() {
+async fn warm_up_returns_when_the_minimum_is_connected() {
     let backend = Backend::limited_to(6);
     backend.behave(|b| b.connect_takes = millis(30));
     with_pool(
@@ -234,7 +234,7 @@ async fn warm_up_returns_once_the_minimum_is_connected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn backoff_of_duration_max_never_retries() {
+async fn pool_with_a_backoff_of_duration_max_connects_only_once() {
     let backend = Backend::default();
     backend.behave(|b| b.connect = Answer::Fail);
     with_pool(
@@ -243,7 +243,7 @@ async fn backoff_of_duration_max_never_retries() {
         async |_, pool| {
             for _ in 0..3 {
                 assert!(pool.acquire().await.is_err());
-                sleep(millis(500)).await;
+                sleep(seconds(1_000_000)).await;
             }
         },
     )

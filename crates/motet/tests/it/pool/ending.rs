@@ -106,7 +106,7 @@ async fn connections_are_closed_before_the_scope_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_held_outside_of_the_scope_is_a_failed_release() {
+async fn connection_held_after_the_scope_is_a_failed_release() {
     let backend = Backend::default();
     let mut outside = None;
     let begin = Instant::now();
@@ -127,7 +127,7 @@ async fn connection_held_outside_of_the_scope_is_a_failed_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_finds_an_idle_connection_and_never_waits() {
+async fn acquire_in_a_release_gets_an_idle_connection_or_fails() {
     let backend = Backend::default();
     scope(async |n: &Nursery<Infallible>| {
         let pool = Pool::builder(n, backend.clone()).max(1).build().unwrap();
@@ -151,7 +151,7 @@ async fn release_finds_an_idle_connection_and_never_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_and_dropped_scopes_close_their_connections() {
+async fn cancelled_or_dropped_scope_closes_connections_of_its_pool() {
     let backend = Backend::default();
     backend.behave(|b| (b.connect_takes, b.close_takes) = (millis(10), millis(20)));
     let body = async |n: &Nursery<Infallible>| {
@@ -220,9 +220,8 @@ async fn pool_opened_in_an_ended_scope_is_closed() {
     assert_eq!(backend.attempts(), 0);
 }
 
-/// A runtime that is shut down with a pool in it.
 #[test]
-fn dropped_runtime_drops_the_connections() {
+fn dropped_runtime_drops_the_idle_connections_of_a_pool() {
     let backend = Backend::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let held = runtime.block_on(async {

@@ -66,7 +66,7 @@ async fn newcomers_queue_behind_waiters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn burst_makes_at_most_max_connections() {
+async fn burst_has_at_most_max_connections_open_at_once() {
     let backend = Backend::limited_to(4);
     backend.behave(|b| (b.connect_takes, b.close_takes) = (millis(10), millis(50)));
     with_pool(
@@ -151,7 +151,7 @@ async fn connection_handed_to_a_dropped_waiter_goes_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_of_a_dropped_waiter_keeps_to_the_maximum() {
+async fn connection_of_a_dropped_waiter_is_closed_above_the_maximum() {
     let backend = Backend::limited_to(2);
     with_pool(
         &backend,
@@ -171,7 +171,7 @@ async fn connection_of_a_dropped_waiter_keeps_to_the_maximum() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_waiting_bounds_the_waiters() {
+async fn max_waiting_bounds_the_callers_that_wait_for_a_connection() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -222,7 +222,7 @@ async fn acquire_with_zero_timeout_still_starts_a_connect() {
 
 /// No other event in the pool makes the pool check the connection.
 #[tokio::test(start_paused = true)]
-async fn connection_of_a_dropped_waiter_ages() {
+async fn connection_of_a_dropped_waiter_is_checked_and_expires() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -269,7 +269,7 @@ async fn waiter_moved_to_another_task_is_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn broken_connection_is_replaced() {
+async fn broken_poisoned_or_unrecycled_connection_is_replaced() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -333,7 +333,7 @@ async fn detached_connection_frees_its_slot_and_stays_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retain_closes_the_unwanted_and_survives_a_panic() {
+async fn retain_closes_connections_its_closure_rejects_or_panics_on() {
     let backend = Backend::default();
     with_pool(
         &backend,
@@ -471,7 +471,7 @@ fn guard_dropped_on_another_thread_returns_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn snapshot_shows_the_state_of_a_pool() {
+async fn snapshot_shows_the_state_of_a_pool_until_it_is_closed() {
     let backend = Backend::default();
     with_pool(&backend, |pool| pool.name("db").max(2).min(1), async |n, pool| {
         pool.warm_up().await.unwrap();
@@ -494,7 +494,7 @@ async fn snapshot_shows_the_state_of_a_pool() {
 }
 
 #[tokio::test]
-async fn contradictory_settings_are_refused() {
+async fn invalid_pool_settings_are_refused_by_build_and_resize() {
     motet::task::scope(async |n: &Nursery<Infallible>| {
         let pool = || Pool::builder(n, Backend::default());
         assert_eq!(pool().max(0).build().unwrap_err(), PoolConfigError::NoConnections);
@@ -514,9 +514,8 @@ async fn contradictory_settings_are_refused() {
     .unwrap();
 }
 
-/// Compiles only if the futures are `Send` for every manager.
 #[test]
-fn generic_code_may_spawn_an_acquire() {
+fn futures_of_a_pool_are_send_for_a_generic_manager() {
     fn spawned<M: Manager>(n: &Nursery<Infallible>, pool: Pool<M>) {
         n.spawn("uses", async move {
             pool.warm_up().await.map_err(drop)?;
@@ -541,7 +540,7 @@ fn unlike_its_clones() -> Waker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waker_unlike_its_clones_does_not_loop() {
+async fn waiter_with_a_waker_that_equals_no_clone_gets_a_connection() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,

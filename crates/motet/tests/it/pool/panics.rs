@@ -59,7 +59,7 @@ impl Manager for Minefield {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicking_errors_keep_no_slot_and_leave_the_pool_working() {
+async fn connect_or_check_error_that_panics_keeps_no_slot_of_a_pool() {
     let _read = tracing::subscriber::set_default(reader());
     for touch in [Touch::Show, Touch::Drop] {
         scope(async |n: &Nursery<Infallible>| {
@@ -107,7 +107,7 @@ impl Wake for Alarm {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicking_waker_does_not_keep_others_from_waking() {
+async fn close_wakes_all_waiters_of_a_pool_despite_a_panicking_waker() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,

@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 use super::now;
 
 #[test]
-fn capacity_out_of_range_is_refused() {
+fn queue_capacity_out_of_range_is_refused() {
     for capacity in [0, (1 << 22) + 1] {
         let error = queue::bounded::<()>(capacity).unwrap_err();
         assert_eq!(error, queue::QueueConfigError::Capacity(capacity));
@@ -41,7 +41,7 @@ impl Wake for Looks {
 
 /// If one of the two were dropped under the lock, this test would not end.
 #[test]
-fn wakers_and_items_are_dropped_outside_of_the_lock() {
+fn queue_drops_wakers_and_items_outside_of_its_lock() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let (sender, receiver) = queue::bounded(1).unwrap();
     let looks = || Looks(receiver.clone(), Arc::clone(&dropped));
@@ -89,7 +89,7 @@ fn last_receiver_drops_the_items_and_last_sender_keeps_them() {
 
 /// Four items per unit of the budget, and twice that between two turns of a `join!`.
 #[tokio::test]
-async fn draining_a_full_queue_lets_neighbours_run() {
+async fn draining_a_full_queue_lets_other_futures_run() {
     const ITEMS: usize = 100_000;
     let (sender, receiver) = queue::bounded(ITEMS).unwrap();
     (0..ITEMS).for_each(|item| sender.try_send(item).unwrap());
@@ -254,9 +254,8 @@ async fn lease_dropped_after_shutdown_now_makes_no_dead_letter() {
     sender.join().await.unwrap();
 }
 
-/// The end of the queue reaches every waiter, also after another waiter was dropped.
 #[tokio::test(start_paused = true)]
-async fn dropped_join_leaves_the_end_to_waiting_receivers() {
+async fn dropped_join_does_not_keep_the_end_from_a_receiver() {
     let (sender, receiver) = queue::bounded(4).unwrap();
     sender.send(1).await.unwrap();
     let lease = receiver.lease().await.unwrap();
@@ -270,7 +269,7 @@ async fn dropped_join_leaves_the_end_to_waiting_receivers() {
 
 /// A receiver that has been granted an item may be polled late.
 #[tokio::test(start_paused = true)]
-async fn timer_fires_while_a_granted_receiver_is_not_polled() {
+async fn delayed_item_comes_while_a_receiver_with_an_item_is_unpolled() {
     let (sender, receiver) = queue::bounded(4).unwrap();
     sender.send("later").await.unwrap();
     receiver.lease().await.unwrap().retry(Duration::from_secs(5)).await.unwrap();

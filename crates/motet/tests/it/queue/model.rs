@@ -58,7 +58,7 @@ impl Naive {
 
 proptest! {
     #[test]
-    fn queue_agrees_with_a_naive_one(capacity in 1..9_usize, bounded in any::<bool>(), steps in steps()) {
+    fn queue_agrees_with_a_naive_model(capacity in 1..9_usize, bounded in any::<bool>(), steps in steps()) {
         let (sender, receiver) = match bounded {
             true => queue::bounded(capacity).unwrap(),
             false => queue::unbounded(),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::now;
 
 #[tokio::test(start_paused = true)]
-async fn panic_of_the_due_time_frees_its_slot() {
+async fn panic_of_a_due_time_function_frees_the_slot_of_its_item() {
     let (sender, receiver) = queue::delay(1, |item: &u32| match item {
         0 => panic!("no such time"),
         _ => Instant::now(),
@@ -29,9 +29,8 @@ async fn panic_of_the_due_time_frees_its_slot() {
     assert_eq!(receiver.recv().await, Some(1));
 }
 
-/// A dead letter whose rank panics is lost, like one for a closed queue; those behind it are not.
 #[tokio::test(start_paused = true)]
-async fn panicking_dead_letter_queue_loses_only_that_letter() {
+async fn dead_letter_whose_rank_panics_is_lost_and_others_are_not() {
     let (dead, letters) = queue::priority(1, |letter: &DeadLetter<u32>| match letter.item {
         1 | 3 => panic!("no such rank"),
         _ => 0,
@@ -61,7 +60,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letter_that_panics_on_drop_keeps_no_slot() {
+async fn dead_letter_that_panics_on_drop_does_not_block_join() {
     let (dead, letters) = queue::bounded(1).unwrap();
     drop(letters);
     let (sender, receiver) = queue::builder(4).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
@@ -88,7 +87,7 @@ impl Wake for Alarm {
 }
 
 #[test]
-fn panicking_waker_does_not_keep_others_from_waking() {
+fn close_wakes_other_receivers_despite_a_panicking_waker() {
     let (sender, receiver) = queue::bounded::<u32>(1).unwrap();
     let alarms: Vec<_> =
         [true, false, false].map(|panics| Arc::new(Alarm { panics, woken: AtomicUsize::new(0) })).into();

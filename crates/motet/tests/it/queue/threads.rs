@@ -46,7 +46,7 @@ fn threads_receive_each_item_once_from_a_queue_of_many() {
 }
 
 #[test]
-fn threads_receive_each_item_once_from_a_priority_queue() {
+fn threads_receive_each_item_once_from_an_unbounded_queue() {
     run(0, true);
 }
 

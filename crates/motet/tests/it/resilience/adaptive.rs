@@ -23,7 +23,7 @@ async fn lower(limit: &AdaptiveLimit) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_in_flight_stay_within_the_limit() {
+async fn calls_in_flight_stay_within_the_adaptive_limit() {
     let limit = AdaptiveLimit::default();
     let permits: Vec<_> = (0..100).filter_map(|_| limit.try_acquire().ok()).collect();
     assert_eq!((permits.len(), limit.stats().in_flight), (20, 20));
@@ -33,7 +33,7 @@ async fn calls_in_flight_stay_within_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lowered_limit_admits_fewer() {
+async fn lowered_limit_admits_fewer_calls() {
     let limit = quick();
     let held = limit.try_acquire().unwrap();
     while limit.stats().limit > 2 {
@@ -47,7 +47,7 @@ async fn lowered_limit_admits_fewer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lowered_limit_also_bounds_waiters() {
+async fn waiters_get_only_the_permits_of_a_lowered_limit() {
     let builder = AdaptiveLimit::builder().start(100).between(1, 100).window(millis(10), 1);
     let limit = builder.queue(100, millis(5)).build().unwrap();
     // Lowers the limit by ten; one of the ten permits is returned at that moment.
@@ -59,7 +59,7 @@ async fn lowered_limit_also_bounds_waiters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limit_lowered_during_calls_keeps_its_count() {
+async fn limit_changed_during_calls_admits_exactly_its_number() {
     let limit = quick();
     for round in 0..20 {
         let all: Vec<_> = (0..10).filter_map(|_| limit.try_acquire().ok()).collect();
@@ -73,7 +73,7 @@ async fn limit_lowered_during_calls_keeps_its_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_and_ignored_calls_leave_the_limit() {
+async fn cancelled_and_ignored_calls_do_not_change_the_limit() {
     let limit = quick();
     for _ in 0..100 {
         let permit = limit.acquire().await.unwrap();
@@ -85,7 +85,7 @@ async fn cancelled_and_ignored_calls_leave_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn freed_slot_goes_to_a_waiter() {
+async fn freed_slot_of_an_adaptive_limit_goes_to_a_waiter() {
     let builder = AdaptiveLimit::builder().start(1).between(1, 10).window(millis(1), 1);
     let limit = builder.queue(10, seconds(10)).build().unwrap();
     let held = limit.acquire().await.unwrap().into_owned();
@@ -114,7 +114,7 @@ async fn freed_slot_goes_to_a_waiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_change_reports_changes_despite_a_panicking_listener() {
+async fn on_change_reports_a_change_despite_a_panicking_listener() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let builder = AdaptiveLimit::builder().start(4).between(1, 8).window(millis(10), 1);
@@ -129,8 +129,8 @@ async fn on_change_reports_changes_despite_a_panicking_listener() {
     assert_eq!(*seen.lock().unwrap(), [(4, 3)]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn invalid_settings_are_refused_and_a_named_limit_is_shown() {
+#[test]
+fn invalid_adaptive_limits_are_refused() {
     let builder = AdaptiveLimit::builder;
     let refused = [
         builder().start(0),
@@ -144,8 +144,12 @@ async fn invalid_settings_are_refused_and_a_named_limit_is_shown() {
     for builder in refused {
         assert!(builder.clone().build().is_err(), "{builder:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn named_adaptive_limit_is_in_snapshots() {
     scope(async |n: &Nursery<Infallible>| {
-        let _limit = builder().name("search").build_in(n).unwrap();
+        let _limit = AdaptiveLimit::builder().name("search").build_in(n).unwrap();
         assert!(n.snapshot().to_string().contains("search"));
         Ok(())
     })

@@ -60,14 +60,14 @@ async fn half_open(builder: CircuitBreakerBuilder) -> CircuitBreaker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn window_of_calls_forgets_the_oldest() {
+async fn window_of_calls_forgets_calls_beyond_its_size() {
     let breaker = built(windowed(Window::calls(100).failure_rate(0.5)));
     calls(&breaker, 1000, Verdict::Success);
     assert_eq!(failures_to_open(&breaker), 50);
 }
 
 #[tokio::test(start_paused = true)]
-async fn window_counts_from_its_minimum_of_calls() {
+async fn breaker_opens_only_from_the_minimum_of_calls_of_a_window() {
     let breaker = built(windowed(Window::calls(100).min_calls(5)));
     assert_eq!(failures_to_open(&breaker), 5);
     let breaker = built(windowed(Window::time(seconds(60)).min_calls(5)));
@@ -75,7 +75,7 @@ async fn window_counts_from_its_minimum_of_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rate_is_checked_after_successes() {
+async fn success_that_completes_the_minimum_can_open_the_breaker() {
     let breaker = built(windowed(Window::calls(100).min_calls(20)));
     calls(&breaker, 10, Verdict::Failure);
     calls(&breaker, 9, Verdict::Success);
@@ -87,7 +87,7 @@ async fn rate_is_checked_after_successes() {
 proptest! {
     /// A breaker counts its calls with the lock or without it; either way it agrees with a list of all calls.
     #[test]
-    fn breaker_opens_at_the_call_of_its_model(
+    fn breaker_opens_at_the_same_call_as_a_naive_model(
         size in 1_usize..150,
         least in 1_usize..40,
         consecutive in 4_usize..9,
@@ -129,7 +129,7 @@ proptest! {
 
 /// The state is read only at the end, so successes are counted without the lock until then.
 #[tokio::test(start_paused = true)]
-async fn successes_without_the_lock_are_counted() {
+async fn successes_counted_without_the_lock_are_in_the_window() {
     let breaker = built(windowed(Window::calls(100).min_calls(20).failure_rate(0.5)));
     calls(&breaker, 19, Verdict::Success);
     calls(&breaker, 10, Verdict::Failure);
@@ -164,7 +164,7 @@ async fn each_of_several_triggers_opens_the_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ignored_calls_leave_streak_and_window() {
+async fn ignored_calls_change_neither_streak_nor_window() {
     let breaker = built(consecutive(3).window(Window::calls(10).min_calls(4)));
     calls(&breaker, 2, Verdict::Failure);
     calls(&breaker, 50, Verdict::Ignore);
@@ -224,7 +224,7 @@ async fn slow_probes_reopen_a_breaker_opened_by_slow_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_an_earlier_state_are_stale() {
+async fn calls_begun_in_an_earlier_state_do_not_count() {
     let breaker = built(consecutive(3).probes(1));
     let old: Vec<_> = (0..9).map(|_| breaker.try_acquire().unwrap()).collect();
     let mut old = old.into_iter();
@@ -249,7 +249,7 @@ async fn calls_of_an_earlier_state_are_stale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn probe_of_an_earlier_half_open_state_is_stale() {
+async fn probe_of_an_earlier_half_open_state_does_not_count() {
     let builder = consecutive(3).probes(2).probe_failure_rate(0.5);
     let breaker = half_open(builder).await;
     let old = breaker.try_acquire().unwrap();
@@ -389,7 +389,7 @@ async fn manual_states_override_the_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listeners_run_unlocked_and_in_order_despite_panics() {
+async fn breaker_listeners_run_unlocked_and_in_order_despite_panics() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let handle: Arc<OnceLock<CircuitBreaker>> = Arc::default();
     let (log, own) = (Arc::clone(&seen), Arc::clone(&handle));
@@ -419,7 +419,7 @@ async fn listeners_run_unlocked_and_in_order_despite_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_are_reported_despite_a_panicking_subscriber() {
+async fn changes_are_reported_despite_a_panicking_tracing_subscriber() {
     let reported = Log::default();
     let breaker = {
         let reported = reported.clone();
@@ -437,7 +437,7 @@ async fn changes_are_reported_despite_a_panicking_subscriber() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watch_sees_each_state() {
+async fn subscriber_sees_the_breaker_open_and_half_open() {
     let breaker = built(consecutive(2));
     let mut watch = breaker.subscribe();
     scope(async |n: &Nursery<Infallible>| {
@@ -474,7 +474,7 @@ async fn named_breaker_is_in_snapshots_until_it_is_dropped() {
 }
 
 #[test]
-fn invalid_settings_are_refused_with_the_reason() {
+fn invalid_breaker_settings_are_refused_with_the_reason() {
     let no_time = Duration::ZERO;
     let all: Vec<(&str, CircuitBreakerBuilder)> = vec![
         ("`consecutive_failures` is 0", builder().consecutive_failures(0)),

@@ -161,7 +161,7 @@ async fn open_times_vary_and_repeat_under_a_seed() {
 
 /// The jitter of the open time is drawn where the call ends, which may be inside of another draw.
 #[tokio::test(start_paused = true)]
-async fn breaker_opens_while_its_caller_uses_the_generator() {
+async fn breaker_opened_inside_a_draw_takes_no_number_of_the_caller() {
     let times = || {
         let _seeded = rng::seed_thread(7);
         let opened = || rng::with(|_| [open(&CircuitBreaker::default()), open(&CircuitBreaker::default())]);

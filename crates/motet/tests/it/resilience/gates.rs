@@ -56,7 +56,7 @@ async fn rejected_attempt_costs_no_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ignored_errors_leave_the_breaker_and_its_streak() {
+async fn ignored_errors_change_neither_breaker_nor_streak() {
     let breaker = trips_after(2);
     let pipeline = Pipeline::new()
         .classify_by(|outcome: Result<&(), &u16>| match outcome {
@@ -74,7 +74,7 @@ async fn ignored_errors_leave_the_breaker_and_its_streak() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hanging_backend_opens_the_breaker_under_any_timeout() {
+async fn hanging_backend_opens_the_breaker_wherever_the_timeout_is() {
     // The timeout is inside of the breaker, around it, or that of the caller.
     for position in 0..3 {
         let breaker = trips_after(3);
@@ -100,7 +100,7 @@ async fn hanging_backend_opens_the_breaker_under_any_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slot_is_held_exactly_as_long_as_its_call() {
+async fn bulkhead_slot_is_held_exactly_as_long_as_its_call() {
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     let pipeline = Pipeline::new().attempt_timeout(millis(100)).bulkhead(bulkhead.clone());
     let alive = Rc::new(());
@@ -124,7 +124,7 @@ async fn slot_is_held_exactly_as_long_as_its_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_limits_the_wait_for_a_slot() {
+async fn timeout_limits_the_wait_for_a_slot_of_a_bulkhead() {
     let bulkhead = Bulkhead::builder(1).queue(8, seconds(60)).build().unwrap();
     let pipeline = Pipeline::new().timeout(seconds(5)).bulkhead(bulkhead.clone());
     let permit = bulkhead.try_acquire().unwrap();
@@ -200,7 +200,7 @@ fn trips_forced() -> RejectedError {
 
 /// A probe that an inner bulkhead rejects does not show whether the backend is healthy.
 #[tokio::test(start_paused = true)]
-async fn rejected_probe_frees_its_slot() {
+async fn probe_rejected_by_an_inner_bulkhead_frees_its_slot() {
     let breaker = CircuitBreaker::builder().consecutive_failures(1).probes(1).build().unwrap();
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     let pipeline = Pipeline::new().breaker(breaker.clone()).bulkhead(bulkhead.clone());

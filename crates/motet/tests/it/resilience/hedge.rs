@@ -43,7 +43,7 @@ async fn quick_call_is_not_hedged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn losers_are_dropped_before_the_winner_is_returned() {
+async fn losers_of_a_hedge_are_dropped_before_the_winner_is_returned() {
     let (result, took, alive) =
         play(Hedge::after(millis(50)), &[(500, Ok("first")), (10, Ok("second"))]).await;
     assert_eq!((result.unwrap(), took, alive), ("second", 60, 0));
@@ -53,7 +53,7 @@ async fn losers_are_dropped_before_the_winner_is_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn error_of_an_attempt_waits_for_the_other_attempts() {
+async fn error_of_a_hedged_attempt_waits_for_the_other_attempt() {
     let script: Script = &[(100, Err("first")), (200, Ok("second"))];
     let (result, took, _) = play(Hedge::after(millis(50)), script).await;
     assert_eq!((result.unwrap(), took), ("second", 250));
@@ -63,7 +63,7 @@ async fn error_of_an_attempt_waits_for_the_other_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn error_of_the_first_attempt_is_returned() {
+async fn error_of_the_first_attempt_is_returned_if_all_fail() {
     let script: Script = &[(100, Err("first")), (200, Err("second"))];
     let (result, took, alive) = play(Hedge::after(millis(50)), script).await;
     let error = result.unwrap_err();
@@ -104,7 +104,7 @@ async fn delay_of_duration_max_never_hedges() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ignored_error_ends_the_call_at_once() {
+async fn ignored_error_ends_a_hedged_call_at_once() {
     let pipeline = Pipeline::new()
         .classify_by(
             |outcome: Result<&(), &u16>| if outcome == Err(&404) { Class::ignore() } else { Class::retry() },

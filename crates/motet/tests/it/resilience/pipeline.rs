@@ -80,7 +80,7 @@ async fn timed_out_attempt_is_dropped_before_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn inner_pipeline_stops_at_the_deadline_of_the_outer() {
+async fn inner_retry_begins_no_attempt_past_the_outer_deadline() {
     let outer = Pipeline::new().timeout(millis(1_000));
     let inner = Pipeline::new().timeout(millis(60_000)).retry(steady(millis(400)).attempts(100).unwrap());
     let begin = Instant::now();
@@ -144,7 +144,7 @@ async fn fallback_replaces_a_failure_or_passes_it_on() {
 type Seen = (Option<String>, u32, PolicyEventKind);
 
 #[tokio::test(start_paused = true)]
-async fn events_are_reported_in_order_with_the_name() {
+async fn events_are_reported_in_order_with_the_name_of_the_pipeline() {
     let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
     let log = Arc::clone(&seen);
     let listener = move |event: &PolicyEvent<'_>| {
@@ -179,7 +179,7 @@ async fn events_are_reported_in_order_with_the_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outer_retry_stops_when_an_inner_retry_runs_out() {
+async fn outer_retry_stops_when_an_inner_one_is_out_of_budget_or_time() {
     let inner = steady(millis(1)).attempts(3).unwrap().budget(RetryBudget::new(0.0, 0.0).unwrap());
     let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5).unwrap()).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();

@@ -56,7 +56,7 @@ async fn call_waits_up_to_max_wait_and_is_else_rejected_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_are_served_in_order() {
+async fn waiters_of_a_rate_limiter_are_served_in_order() {
     let limiter = RateLimiter::builder(10, seconds(1)).burst(2).build().unwrap();
     limiter.acquire(2).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -94,9 +94,8 @@ async fn dropped_waiter_frees_its_turn_and_its_cells() {
     assert_eq!(limiter.stats().wanted, 0);
 }
 
-/// A caller asks again and again for more cells than the burst, and affects no other call.
 #[test]
-fn rejected_call_rejects_no_other() {
+fn call_above_the_burst_rejects_no_concurrent_call() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let _inside = runtime.enter();
     // An hour, so that no cell comes back while the test runs.
@@ -124,8 +123,8 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-#[tokio::test(start_paused = true)]
-async fn invalid_settings_are_refused_and_the_period_rounds_up() {
+#[test]
+fn invalid_rate_limits_are_refused() {
     let refused = [
         RateLimiter::builder(0, seconds(1)),
         RateLimiter::builder(1, Duration::ZERO),
@@ -136,14 +135,17 @@ async fn invalid_settings_are_refused_and_the_period_rounds_up() {
     for builder in refused {
         assert!(builder.clone().build().is_err(), "{builder:?}");
     }
-    // Rounded up: never faster than asked for.
+}
+
+#[tokio::test(start_paused = true)]
+async fn period_of_a_rate_limiter_is_rounded_up() {
     let limiter = RateLimiter::builder(3, Duration::from_nanos(10)).build().unwrap();
     limiter.try_acquire(3).unwrap();
     assert_eq!(limiter.try_acquire(3).unwrap_err().retry_after(), Some(Duration::from_nanos(12)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn named_limiter_is_in_snapshots() {
+async fn named_rate_limiter_is_in_snapshots() {
     scope(async |n: &Nursery<Infallible>| {
         let _limiter = RateLimiter::builder(3, seconds(1)).name("partner api").build_in(n).unwrap();
         assert!(n.snapshot().to_string().contains("partner api"));

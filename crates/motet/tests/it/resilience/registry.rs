@@ -72,7 +72,7 @@ async fn breaker_is_made_outside_of_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn named_registry_is_shown_and_invalid_settings_are_refused() {
+async fn named_registry_is_in_snapshots_and_lists_its_states() {
     scope(async |n: &Nursery<Infallible>| {
         let breakers =
             CircuitBreakers::with_builder(max(3), CircuitBreaker::builder()).unwrap().name_in(n, "hosts");
@@ -88,5 +88,9 @@ async fn named_registry_is_shown_and_invalid_settings_are_refused() {
     })
     .await
     .unwrap();
+}
+
+#[test]
+fn registry_of_invalid_breakers_is_refused() {
     assert!(CircuitBreakers::<u8>::with_builder(max(3), CircuitBreaker::builder().probes(0)).is_err());
 }

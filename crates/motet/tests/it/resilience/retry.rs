@@ -39,7 +39,7 @@ async fn retry_makes_exactly_its_attempts_and_keeps_the_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_double() {
+async fn waits_of_a_retry_double() {
     let (times, result) = times(&doubling().attempts(4).unwrap(), 3).await;
     assert_eq!(result.unwrap(), 4);
     assert_eq!(times, [millis(0), millis(100), millis(300), millis(700)]);
@@ -77,7 +77,7 @@ async fn calls_that_share_a_policy_wait_for_different_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hint_extends_the_wait_up_to_its_limit() {
+async fn retry_after_hint_extends_the_wait_up_to_its_limit() {
     for (hint, wait) in [(50, 100), (100, 100), (900, 900), (5_100, 5_100), (60_000, 5_100)] {
         let pipeline = Pipeline::new()
             .classify_by(move |outcome: Result<&(), &&str>| match outcome {
@@ -93,7 +93,7 @@ async fn hint_extends_the_wait_up_to_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hint_past_the_deadline_ends_the_call_at_once() {
+async fn retry_after_hint_past_the_deadline_ends_the_call_at_once() {
     let pipeline = Pipeline::new()
         .classify_by(|_: Result<&(), &&str>| Class::retry().after(millis(2_000)))
         .timeout(millis(1_500))
@@ -147,7 +147,7 @@ async fn value_classed_as_retryable_is_retried_and_finally_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_covers_waits_and_attempts() {
+async fn timeout_of_a_retry_covers_waits_and_attempts() {
     let retry = steady(millis(10)).attempts(100).unwrap().timeout(millis(1_000));
     let begin = Instant::now();
     let error = retry
@@ -295,7 +295,7 @@ async fn budget_charges_retries_before_their_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn budget_grants_its_exact_share_of_the_calls() {
+async fn budget_grants_its_share_of_the_calls() {
     let retry = steady(millis(1)).attempts(2).unwrap().budget(RetryBudget::new(0.6, 0.0).unwrap());
     let mut retried = 0;
     for _ in 0..100 {
@@ -315,7 +315,7 @@ async fn budget_lets_rare_calls_retry() {
 
 /// While a backend is healthy, the balance is never read: calls are only counted.
 #[tokio::test(start_paused = true)]
-async fn budget_of_a_good_month_grants_only_its_window() {
+async fn budget_unread_for_days_grants_only_ten_seconds_of_tokens() {
     for days in [1, 24, 25, 40, 49, 50, 60, 200, 600] {
         let budget = RetryBudget::new(0.2, 10.0).unwrap();
         (0..1_000_000).for_each(|_| budget.deposit());
@@ -328,7 +328,7 @@ async fn budget_of_a_good_month_grants_only_its_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn budget_of_a_good_hour_grants_only_its_window() {
+async fn budget_unread_for_an_hour_grants_ten_seconds_of_tokens() {
     let budget = RetryBudget::new(0.2, 0.0).unwrap();
     for _ in 0..3_600 {
         sleep(millis(1_000)).await;
@@ -358,7 +358,7 @@ async fn call_dropped_during_its_wait_refunds_the_charge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clones_share_the_budget() {
+async fn clones_of_a_retry_share_its_budget() {
     let retry = steady(millis(1)).attempts(9).unwrap().budget(tokens(4));
     let clone = retry.clone();
     let one = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
@@ -380,7 +380,7 @@ async fn retry_without_a_wait_lets_other_futures_run() {
 }
 
 #[test]
-fn invalid_settings_are_errors_that_name_them() {
+fn invalid_retry_settings_are_refused_with_setting_and_value() {
     let refused = Retry::new().attempts(0).unwrap_err();
     assert_eq!(refused.to_string(), "`attempts` is 0; it must be at least 1");
     for (ratio, floor, text) in [(f64::NAN, 1.0, "`ratio` is NaN"), (0.2, -1.0, "`floor` is -1.0")] {

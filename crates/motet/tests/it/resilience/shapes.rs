@@ -142,7 +142,7 @@ async fn boxed_method_may_use_a_policy_of_its_object() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn generic_code_may_spawn_a_call() {
+async fn generic_code_may_spawn_a_call_of_a_pipeline() {
     fn spawned<F, Fut>(n: &Nursery<Infallible>, operation: F) -> motet::task::Task<usize>
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -186,7 +186,7 @@ async fn operation_that_is_not_send_runs_on_a_local_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn run_mut_keeps_state_across_attempts_that_are_cut_off() {
+async fn run_mut_and_run_with_keep_state_across_cut_off_attempts() {
     let retry = Retry::new().attempts(4).unwrap().attempt_timeout(millis(10));
     let pipeline = Pipeline::new().retry(Retry::new().attempts(4).unwrap()).attempt_timeout(millis(10));
     let mut lengths = Vec::new();

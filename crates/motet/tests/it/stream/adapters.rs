@@ -74,7 +74,7 @@ fn buffer_ahead_of_zero_passes_items_through() {
 }
 
 #[test]
-fn buffer_ahead_takes_exactly_its_capacity() {
+fn buffer_ahead_takes_items_ahead_up_to_its_capacity() {
     let taken = Rc::new(Cell::new(0));
     let counts = Rc::clone(&taken);
     let source = tokio_stream::iter(0..10).map(move |number| {
@@ -161,6 +161,15 @@ fn pipe_to_reserves_no_slot_and_keeps_its_item_across_waits() {
         assert_eq!(receiver.recv().await, Some(2));
         assert_eq!(full.await.unwrap(), 3);
         assert_eq!(receiver.recv().await, Some(3));
+    });
+}
+
+#[test]
+fn closed_queue_ends_pipe_to_before_an_item_is_taken() {
+    block_on(async {
+        let (sender, receiver) = queue::bounded(1).unwrap();
+        let mut silent = pin!(tokio_stream::pending::<u32>().pipe_to(sender.clone()));
+        assert!(timeout(MS, &mut silent).await.is_err());
         receiver.close();
         assert_eq!(timeout(MS, silent).await.expect("the pipe does not end").unwrap_err().0, None);
         let refused = tokio_stream::iter([4]).pipe_to(sender).await.unwrap_err();

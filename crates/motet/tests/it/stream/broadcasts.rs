@@ -58,7 +58,7 @@ fn lag_wait_bounds_the_source_and_readers_miss_nothing() {
 }
 
 #[test]
-fn missed_items_are_reported_in_their_position() {
+fn drop_oldest_reports_missed_items_and_latest_omits_them() {
     block_on(async {
         scope(async |n: &Nursery| {
             for (lag, expected) in [
@@ -147,7 +147,7 @@ fn panic_of_the_source_reaches_every_reader_or_the_scope() {
 }
 
 #[test]
-fn reader_outside_of_the_scope_sees_that_it_was_cut_off() {
+fn broadcast_read_after_its_scope_was_cancelled_is_cut_off() {
     block_on(async {
         let out = std::sync::Mutex::new(None);
         let ended = scope(async |n: &Nursery| {
@@ -166,7 +166,12 @@ fn reader_outside_of_the_scope_sees_that_it_was_cut_off() {
         assert_eq!(reader.next().await, Some(Ok(Arc::new(1))));
         assert_eq!(timeout(MS, reader.next()).await.expect("it ends"), None);
         assert_eq!(reader.cut_off().unwrap().text(), Some("enough"));
+    });
+}
 
+#[test]
+fn ended_scope_hands_the_source_of_a_broadcast_back() {
+    block_on(async {
         let closed = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
         let refused = tokio_stream::iter([1]).broadcast(&closed, "late", many(1), Lag::Latest);
         assert_eq!(refused.unwrap_err().into_stream().collect::<Vec<_>>().await, [1]);

@@ -69,7 +69,7 @@ fn error_follows_the_emitted_items_once() {
 }
 
 #[test]
-fn last_item_is_yielded_when_the_body_ends_or_panics() {
+fn last_item_is_yielded_after_the_body_ended_or_panicked() {
     let mut stream = pin!(generator(async |mut y| begin(&mut y.emit(1)).await));
     assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(1)));
     assert_eq!(poll_once(stream.as_mut()), Poll::Ready(None));
@@ -112,7 +112,7 @@ fn generator_runs_on_demand_and_drops_its_body() {
 }
 
 #[test]
-fn generator_is_ended_after_a_panic_of_its_body() {
+fn generator_ends_with_a_panic_of_its_body() {
     let live = Live::default();
     let mut stream = pin!(generator(async |mut y| {
         let _held = live.enter();
@@ -130,9 +130,8 @@ fn generator_is_ended_after_a_panic_of_its_body() {
     assert_eq!(poll_once(after.as_mut()), Poll::Ready(Some("fine")));
 }
 
-/// A panic within a generator that is read by another: the other's frame is in place after it.
 #[test]
-fn outer_generator_works_on_after_a_caught_inner_panic() {
+fn outer_generator_continues_after_a_caught_inner_panic() {
     let outer = generator(async |mut y| {
         let mut inner = pin!(generator(async |mut inner: Yielder<u8>| {
             inner.emit(1).await;
@@ -171,7 +170,6 @@ fn nested_generators_keep_their_items_apart() {
     assert_eq!(block_on(words.collect::<Vec<_>>()).join(" "), "begin 0 1 2 3 4 5 6 7 8 9");
 }
 
-/// The yielder of an outer stream, used in the body of an inner one: the item goes to the outer.
 #[test]
 fn outer_yielder_in_an_inner_body_emits_to_the_outer_stream() {
     let outer = generator(async |mut y| {
@@ -297,7 +295,7 @@ fn dropped_and_leaked_emits_keep_their_items_in_order() {
 }
 
 #[test]
-fn emit_returns_once_its_item_is_taken() {
+fn emit_returns_only_after_its_item_is_taken() {
     let taken = AtomicUsize::new(0);
     let stream = generator(async |mut y| {
         for number in 1..4 {
@@ -319,7 +317,7 @@ fn emit_returns_once_its_item_is_taken() {
 
 /// Executors of the body's own poll a future again only when it is woken.
 #[test]
-fn emit_in_a_group_of_futures_is_woken() {
+fn emit_in_gather_or_a_local_scope_is_woken() {
     let stream = generator(async |mut y| {
         gather([async {
             y.emit(1).await;
@@ -353,9 +351,8 @@ fn emit_in_a_group_of_futures_is_woken() {
     assert_eq!(read.expect("it is woken"), [1, 2, 3, 4, 5]);
 }
 
-/// A waker whose clone emits: the item in the slot is not borrowed during the clone.
 #[test]
-fn waker_may_emit_while_the_slot_is_in_use() {
+fn emit_from_a_waker_panics_and_the_stream_continues() {
     struct Evil(Mutex<Option<Yielder<u32>>>);
     impl Wake for Evil {
         fn wake(self: Arc<Self>) {

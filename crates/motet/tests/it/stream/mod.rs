@@ -42,6 +42,6 @@ impl Numbers for Spawned<usize> {
 }
 
 #[test]
-fn concurrent_emits_and_wrong_yielders_do_not_compile() {
+fn concurrent_emits_and_lifetime_casts_do_not_compile() {
     trybuild::TestCases::new().compile_fail("tests/compile_fail/stream/*.rs");
 }

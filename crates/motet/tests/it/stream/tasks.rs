@@ -89,7 +89,7 @@ fn ordered_keeps_the_order_and_unordered_yields_as_they_end() {
 }
 
 #[test]
-fn window_bounds_the_items_taken_from_the_source() {
+fn window_of_par_map_bounds_the_items_taken_from_the_source() {
     block_on(async {
         for (window, most) in [(Some(1), 1), (Some(3), 3), (Some(100), 100), (None, 4)] {
             scope(async |n: &Nursery| {
@@ -277,7 +277,7 @@ fn dropped_stream_drops_its_source_and_workers() {
 }
 
 #[test]
-fn stream_outside_of_its_scope_sees_that_it_was_cut_off() {
+fn stream_read_after_its_scope_was_cancelled_is_cut_off() {
     block_on(async {
         for ordered in [true, false] {
             let out = Arc::new(Mutex::new(None));
@@ -387,7 +387,7 @@ fn spawned_stream_runs_ahead_by_exactly_its_capacity() {
 }
 
 #[test]
-fn batches_take_the_ready_items_and_keep_all_results() {
+fn par_map_batched_takes_ready_items_and_keeps_all_results() {
     block_on(async {
         scope(async |n: &Nursery| {
             let sizes = Arc::new(Mutex::new(Vec::new()));
@@ -421,7 +421,7 @@ fn batches_take_the_ready_items_and_keep_all_results() {
 }
 
 #[test]
-fn stream_is_in_the_snapshot_until_it_is_dropped() {
+fn stream_of_par_map_is_in_snapshots_until_it_is_dropped() {
     block_on(async {
         scope(async |n: &Nursery| {
             let mut stream =
@@ -438,10 +438,8 @@ fn stream_is_in_the_snapshot_until_it_is_dropped() {
     });
 }
 
-/// If the drop of the source or of an item panics when the reader is dropped, the scope receives the panic, and the drop of
-/// the reader does not panic.
 #[test]
-fn source_that_panics_on_drop_lets_the_stream_drop() {
+fn stream_whose_source_panics_on_drop_can_be_dropped() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {

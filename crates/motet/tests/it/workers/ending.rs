@@ -31,7 +31,7 @@ async fn cancelled_idle_workers_take_no_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
+async fn handlers_get_the_grace_and_cut_off_items_count_no_attempt() {
     let (sender, receiver) = queue::bounded(8).unwrap();
     let log = Log::new();
     let begin = Instant::now();
@@ -68,7 +68,7 @@ async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn items_waiting_for_their_key_return_in_order() {
+async fn items_waiting_for_their_key_return_to_the_queue_in_order() {
     for cut_off in [true, false] {
         let (sender, receiver) = queue::bounded(8).unwrap();
         let options = Scope::builder().grace(ms(100));
@@ -102,7 +102,7 @@ async fn items_waiting_for_their_key_return_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn item_in_backoff_returns_at_once_when_the_scope_ends() {
+async fn item_in_backoff_returns_at_once_when_the_scope_is_cancelled() {
     let (sender, receiver) = queue::bounded(8).unwrap();
     let after = OnceCell::new();
     let begin = Instant::now();
@@ -206,7 +206,7 @@ async fn workers_finish_a_closed_queue_including_retries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn service_workers_serve_until_the_senders_end() {
+async fn service_workers_serve_until_the_other_children_end() {
     let log = Log::new();
     let (sender, receiver) = queue::bounded(8).unwrap();
     let begin = Instant::now();
@@ -235,7 +235,7 @@ async fn service_workers_serve_until_the_senders_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ended_scope_refuses_workers_and_frees_the_queue() {
+async fn ended_scope_refuses_workers_and_drops_their_receivers() {
     let (sender, receiver) = queue::bounded::<u32>(8).unwrap();
     let ended = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
     let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
@@ -263,7 +263,7 @@ async fn join_fails_when_the_last_workers_are_cancelled() {
 
 /// The first item fails in the grace period, or waits for its delay, when its crew is cancelled.
 #[tokio::test(start_paused = true)]
-async fn next_workers_continue_in_the_order_of_each_key() {
+async fn next_workers_continue_in_the_order_of_a_key() {
     for takes in [0, 10] {
         let (sender, receiver) = queue::bounded(8).unwrap();
         for number in 0..4 {
@@ -298,9 +298,8 @@ async fn next_workers_continue_in_the_order_of_each_key() {
     }
 }
 
-/// An item that waits for its delay does not keep the scope of a cancelled crew open.
 #[tokio::test(start_paused = true)]
-async fn cancelled_workers_leave_no_timer() {
+async fn cancelled_workers_do_not_wait_for_the_delay_of_an_item() {
     let (sender, receiver) = queue::bounded(8).unwrap();
     let begin = Instant::now();
     scope(async |n: &Nursery| {

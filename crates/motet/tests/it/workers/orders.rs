@@ -39,7 +39,6 @@ async fn item_returned_to_a_priority_queue_leads_its_rank() {
     assert_eq!(rest(&receiver), [1, 10, 11, 12, 13, 20]);
 }
 
-/// An item that has become due comes before the other items of its rank, but not before items of a better rank.
 #[tokio::test(start_paused = true)]
 async fn delayed_retry_leads_its_rank_and_no_better_one() {
     let (sender, receiver) = queue::priority(16, |item: &i64| item / 10).unwrap();

@@ -74,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quantile_is_off_by_at_most_a_sixteenth(
+        fn histogram_quantile_is_off_by_at_most_a_sixteenth(
             mut times in prop::collection::vec(2_000_u64..1_000_000_000, 1..200),
             part in 0.01_f64..1.0,
         ) {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_the_bins_are_counted() {
+    fn durations_outside_the_bins_are_counted() {
         let mut histogram = DurationHistogram::new();
         histogram.add(Duration::ZERO);
         histogram.add(Duration::MAX);

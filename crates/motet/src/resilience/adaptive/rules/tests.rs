@@ -31,7 +31,7 @@ impl Backend {
 }
 
 #[test]
-fn limit_settles_near_the_capacity_of_the_backend() {
+fn limit_settles_between_half_and_twice_the_backend_capacity() {
     let (mut rules, mut backend, mut now) =
         (AdaptiveRules::new(config()), Backend::new(40.0), Instant::now());
     let mut most = 0;
@@ -65,7 +65,7 @@ fn limit_falls_when_the_backend_shrinks() {
 }
 
 #[test]
-fn limit_stays_near_the_calls_in_flight() {
+fn limit_stays_within_a_multiple_of_the_calls_in_flight() {
     let (mut rules, mut backend, mut now) =
         (AdaptiveRules::new(config()), Backend::new(1000.0), Instant::now());
     for _ in 0..500 {
@@ -79,7 +79,7 @@ fn limit_stays_near_the_calls_in_flight() {
 }
 
 #[test]
-fn limit_changes_only_after_a_full_window() {
+fn limit_changes_only_after_a_window_with_enough_calls() {
     let (mut rules, begin) = (AdaptiveRules::new(config()), Instant::now());
     let quick = Some(Duration::from_millis(10));
     for _ in 0..1_000 {

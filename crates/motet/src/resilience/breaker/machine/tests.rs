@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn window_of_time_keeps_a_call_for_its_length(
+    fn window_of_time_drops_a_call_at_most_an_interval_early(
         calls in prop::collection::vec((0_u64..2_500, ended()), 0..300),
         intervals in 10_u32..20,
     ) {
@@ -99,7 +99,7 @@ proptest! {
 }
 
 #[test]
-fn window_of_time_bears_late_threads_and_clock_jumps() {
+fn window_of_time_counts_a_late_call_and_a_jump_clears_it() {
     let mut ring = TimeRing::new(seconds(10), 10);
     let (success, now) = (EndedCall { failed: false, slow: false }, Instant::now() + seconds(3600));
     ring.record(success, now);

@@ -25,7 +25,7 @@ fn state(machine: &Machine, child: usize) -> ChildState {
 }
 
 #[test]
-fn child_starts_once_the_one_before_it_is_ready() {
+fn child_starts_only_after_the_child_before_it_is_ready() {
     let now = Instant::now();
     let mut machine = machine(&[Restart::Permanent, Restart::Permanent]);
     assert_eq!(commands(&mut machine, now), [Command::Start(0)]);
@@ -35,7 +35,7 @@ fn child_starts_once_the_one_before_it_is_ready() {
 }
 
 #[test]
-fn child_that_fails_at_its_start_holds_the_next_back() {
+fn failed_start_delays_the_next_child_until_a_restart_is_ready() {
     let now = Instant::now();
     let mut machine = machine(&[Restart::Permanent, Restart::Permanent]);
     commands(&mut machine, now);
@@ -48,7 +48,7 @@ fn child_that_fails_at_its_start_holds_the_next_back() {
 }
 
 #[test]
-fn restart_of_a_child_does_not_delay_later_starts() {
+fn restart_of_a_child_that_was_ready_delays_no_later_start() {
     let now = Instant::now();
     let mut machine = machine(&[Restart::Permanent, Restart::Permanent, Restart::Permanent]);
     commands(&mut machine, now);
@@ -104,9 +104,11 @@ fn life_that_was_never_ready_does_not_reset_the_backoff() {
     machine.ready(0, now);
     for expected in [1, 2] {
         machine.ended(0, failed(), now);
-        assert_eq!(machine.wake_at(), Some(now + SECOND * expected));
-        now += SECOND * 30;
-        commands(&mut machine, now);
+        let until = now + SECOND * expected;
+        assert_eq!(machine.wake_at(), Some(until));
+        assert_eq!(commands(&mut machine, until), [Command::Start(0)]);
+        // Longer than the window, but the child never becomes ready.
+        now = until + SECOND * 30;
     }
 }
 
@@ -159,11 +161,13 @@ fn children_stop_one_by_one_and_do_not_restart() {
 }
 
 #[test]
-fn backoff_past_the_end_of_the_clock_never_restarts() {
+fn backoff_past_the_end_of_the_clock_restarts_nothing_for_years() {
     let now = Instant::now();
     let mut machine = Machine::new(Name::from("test"), 1, SECOND, Backoff::constant(Duration::MAX));
     machine.add(Name::from("0"), Restart::Permanent);
     commands(&mut machine, now);
     machine.ended(0, failed(), now);
-    assert_eq!(commands(&mut machine, now + SECOND), []);
+    for years in [0, 1, 9] {
+        assert_eq!(commands(&mut machine, now + SECOND * (1 + years * 365 * 24 * 60 * 60)), []);
+    }
 }

@@ -47,7 +47,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn window_admits_exactly_its_maximum_within_its_length(
+        fn restart_window_admits_up_to_its_maximum_within_its_length(
             max in 0..6u32,
             within in 0..20u64,
             steps in proptest::collection::vec(0..8u64, 0..60),

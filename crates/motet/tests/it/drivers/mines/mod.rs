@@ -31,7 +31,7 @@ use crate::reader::reader;
 pub(super) const DRIVER: Driver = Driver { drives: &[], cancel, sweep };
 
 #[test]
-fn user_code_that_panics_at_the_edges_leaves_others_intact() {
+fn panic_of_user_code_within_the_library_affects_no_other_user() {
     passes(sweep);
 }
 
