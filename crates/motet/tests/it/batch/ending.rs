@@ -64,7 +64,7 @@ async fn flush_waits_for_exactly_the_items_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_scope_fails_every_caller() {
+async fn cancelled_scope_fails_every_caller_of_its_batcher() {
     let batches = Batches::new();
     within(async |outer| {
         let (give, given) = oneshot::channel();
@@ -125,7 +125,7 @@ async fn end_of_the_scope_runs_pending_posts_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn posts_lost_with_a_cancelled_scope_are_counted() {
+async fn posts_lost_with_a_failed_scope_are_counted() {
     let mut kept = None;
     let ended = scope(async |n: &Nursery<&'static str>| {
         let batcher = tenfold(Batcher::builder(n).max_delay(HOUR), &Batches::new(), 0);

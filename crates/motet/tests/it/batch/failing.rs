@@ -40,7 +40,7 @@ async fn failed_batch_fails_only_its_own_items() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_posts_are_counted_and_shown() {
+async fn failed_posts_are_counted_in_stats_and_snapshot() {
     within(async |n| {
         let builder = Batcher::builder(n).name("lines").max_items(4);
         let handler = async |items: Vec<u32>| -> Vec<Result<(), u32>> {
@@ -88,7 +88,7 @@ impl Drop for Nosy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drops_of_items_and_wakers_may_call_the_batcher() {
+async fn drop_of_an_item_and_a_waker_may_call_the_batcher() {
     within(async |n| {
         let handler = async |items: Vec<Nosy>| items.iter().map(|_| Ok::<_, &str>(1)).collect::<Vec<_>>();
         let batcher = Batcher::builder(n).max_items(3).max_delay(None).build(handler).unwrap();
@@ -111,7 +111,7 @@ async fn drops_of_items_and_wakers_may_call_the_batcher() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicking_waker_does_not_keep_others_from_waking() {
+async fn batch_answers_all_callers_despite_a_panicking_waker() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {

@@ -32,7 +32,7 @@ async fn deadline_runs_from_the_first_item_of_a_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn batch_that_fills_during_full_flight_runs_next() {
+async fn batch_that_fills_at_max_in_flight_runs_when_one_ends() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Batcher::builder(n).max_items(2).max_in_flight(1).max_delay(None);
@@ -107,7 +107,7 @@ async fn eager_batcher_runs_at_once_and_batches_while_busy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invalid_limits_are_refused() {
+async fn invalid_batch_limits_are_refused() {
     within(async |n| {
         let build = |builder: BatcherBuilder<u32>| {
             builder.build(async |_: Vec<u32>| Vec::<Result<(), ()>>::new()).map(drop).unwrap_err()

@@ -113,7 +113,7 @@ impl Hash for Reads {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hash_of_a_key_may_call_the_loader() {
+async fn comparison_of_a_key_may_call_the_loader() {
     within(async |n| {
         let loader = Loader::new(n, async |keys: Vec<Reads>| {
             assert_eq!(keys.len(), 3);

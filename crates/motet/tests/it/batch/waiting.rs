@@ -30,7 +30,7 @@ async fn dropped_caller_removes_its_item_from_the_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn removed_item_leaves_the_order_of_the_others() {
+async fn removed_item_does_not_change_the_order_of_the_others() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Batcher::builder(n).max_delay(ms(10)), &batches, 0);
@@ -47,9 +47,9 @@ async fn removed_item_leaves_the_order_of_the_others() {
     .await;
 }
 
-/// A removed item leaves no memory behind that accumulates, also where no deadline ends the batch.
+/// Removed items leave their slots behind, which must not accumulate, also where no deadline ends the batch.
 #[tokio::test(start_paused = true)]
-async fn removed_items_do_not_fill_the_batch() {
+async fn batch_from_which_many_items_were_removed_runs_early() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Batcher::builder(n).max_items(100).max_delay(None), &batches, 0);
@@ -98,7 +98,7 @@ async fn newcomers_queue_behind_the_line_at_max_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_in_line_bounds_the_line() {
+async fn max_in_line_bounds_the_callers_that_wait_for_capacity() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Batcher::builder(n).max_items(1).max_waiting(1).max_in_flight(1).max_in_line(1);
@@ -121,7 +121,7 @@ async fn max_in_line_bounds_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn caller_dropped_from_the_line_frees_its_slot() {
+async fn caller_dropped_from_the_line_passes_its_slot_to_the_next() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Batcher::builder(n).max_items(1).max_waiting(1).max_in_flight(1).max_delay(None);
