@@ -18,24 +18,25 @@
 //! ```
 //!
 //! All modules keep the same promises: no task outlives the scope that started it, every buffer is bounded, a refused input
-//! is handed back, dropping a future at any await loses no item that was accepted, and a program can be observed and tested in virtual time.
+//! is handed back, dropping a future at any await loses no item that was accepted, and a program can be observed and tested
+//! in virtual time.
 //!
 //! # Modules
 //! | You want to | Use |
 //! |---|---|
 //! | run tasks concurrently, and wait for the end of each | [`task`] |
-//! | release a resource with an `await`, on every path | [`resource`] |
-//! | reuse connections | [`pool`] |
-//! | notify listeners of an event | [`event`] |
-//! | pass items from task to task, bounded, and know when they are done | [`queue`] |
-//! | write a stream, or process its items on many cores | [`stream`] |
-//! | see which tasks and components exist | [`observe`] |
-//! | write `main`: signals, shutdown in phases, an exit code | [`run`](mod@run) |
-//! | handle the items of many callers in batches | [`batch`] |
-//! | build a program from components, and start and stop them in the order of their dependencies | [`container`] |
 //! | restart tasks that fail | [`Supervisor`](task::Supervisor) |
+//! | release a resource with an `await`, on every path | [`resource`] |
+//! | write `main`: signals, shutdown in phases, an exit code | [`run`](mod@run) |
+//! | pass items from task to task, bounded, and know when they are done | [`queue`] |
+//! | handle the items of many callers in batches | [`batch`] |
+//! | reuse connections | [`pool`] |
 //! | protect calls that can fail: timeout, retry, circuit breaker | [`resilience`] |
 //! | add code around every call of a handler | [`middleware`] |
+//! | notify listeners of an event | [`event`] |
+//! | write a stream, or process its items on many cores | [`stream`] |
+//! | build a program from components, and start and stop them in the order of their dependencies | [`container`] |
+//! | see which tasks and components exist | [`observe`] |
 //! | wait between attempts | [`Backoff`] |
 //! | draw random numbers that a test can repeat | [`rng`] |
 //! | give a simulation access to a program | [`sim`], and the crate `motet-testkit` for the tests |

@@ -95,7 +95,7 @@ impl<T> Spawned<T> {
     /// The reason of the cancellation if the stream ended before its source, because its scope was cancelled. `None` while
     /// there are items to read, and after the end of the source.
     ///
-    /// It is for a reader outside of the scope, which could not tell otherwise whether the source had ended. A reader in the
+    /// It is for a reader outside of the scope, which could not distinguish the two ends otherwise. A reader in the
     /// same scope is cancelled as well.
     #[must_use]
     pub fn cut_off(&self) -> Option<Reason> {
