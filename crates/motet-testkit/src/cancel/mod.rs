@@ -1,16 +1,35 @@
 //! Drops a future at every await at which it can be dropped.
 //!
+//! ```
+//! use motet_testkit::cancel_everywhere;
+//! use tokio::sync::Semaphore;
+//!
+//! let report = cancel_everywhere(
+//!     async || Semaphore::new(1),
+//!     async |permits: &Semaphore| {
+//!         let _permit = permits.acquire().await.expect("it is never closed");
+//!         tokio::task::yield_now().await;
+//!     },
+//!     async |permits: &Semaphore, _| assert_eq!(permits.available_permits(), 1),
+//! );
+//! // Dropped unpolled, at the `acquire`, and at the `yield_now`.
+//! assert_eq!(report.points(), 3);
+//! ```
+//!
 //! A future can be cancelled wherever it suspends. In production, an await suspends only if its value is not ready.
 //! Here every operation suspends: the first poll has no coop budget, and each further poll has a budget of one
 //! operation. The future is dropped after its first suspension, in the next run after its second, and so on, until it
 //! completes.
 //!
+//! | You want to | Use |
+//! |---|---|
+//! | drop one future at each of its awaits | [`cancel_everywhere`] |
+//! | change the limits of suspensions or of virtual time | [`CancelEverywhere`] |
+//! | interleave several tasks | [`sim`](crate::sim()) |
+//!
 //! # Limits
 //! Operations outside of tokio's coop budget (`Notify`, `Barrier`, `tokio::task::unconstrained`, channels of other
 //! crates) suspend only if they have to. Tasks that the operation spawns run normally, in virtual time.
-//!
-//! # When to use
-//! For one future and all of its awaits. For several tasks use [`sim`](crate::sim()).
 
 mod driver;
 mod run;

@@ -1,14 +1,5 @@
 //! Scripted async functions: they define the answer and the time of each call, and record the calls for assertions.
 //!
-//! A [`MockFn`] replaces a function that the code under test awaits (a query, a request, a handler): as a closure, or
-//! inside of a hand-written implementation of a trait.
-//!
-//! # When to use
-//! Use [`script`](MockFn::script) if the answers are known before the test runs, and [`next_call`](MockFn::next_call)
-//! with [`on_demand`] steps if the test decides while the call waits. In paused time (`#[tokio::test(start_paused =
-//! true)]`) delays cost nothing, and the recorded times are exact.
-//!
-//! # Examples
 //! ```
 //! use std::time::Duration;
 //!
@@ -18,7 +9,7 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
 //! let get_user = MockFn::<(u64,), Result<&'static str, &'static str>>::new("get_user");
-//! get_user.script([err("busy"), after(Duration::from_millis(50), ok("Ada"))]).then_repeat_last();
+//! get_user.script([err("busy"), after(Duration::from_millis(50), ok("Ada"))]);
 //!
 //! // The code under test:
 //! let user = loop {
@@ -32,6 +23,18 @@
 //! get_user.assert_max_concurrent(1);
 //! # }
 //! ```
+//!
+//! A [`MockFn`] replaces a function that the code under test awaits (a query, a request, a handler): as a closure, or
+//! inside of a hand-written implementation of a trait. In paused time (`#[tokio::test(start_paused = true)]`) delays cost
+//! nothing, and the recorded times are exact.
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | list the answers before the test runs | [`MockFn::script`] with [`ok`], [`err`], [`value`], [`call`] |
+//! | answer later, never, or with a panic | [`after`], [`pending`], [`panics`] |
+//! | answer every call after the script | [`MockFn::then`], [`MockFn::then_repeat_last`] |
+//! | decide the answer while the call waits | [`on_demand`], [`MockFn::next_call`] |
+//! | check the calls | [`MockFn::calls`], [`MockFn::max_concurrent`], the `assert_` methods |
 
 mod assertions;
 mod mock_fn;

@@ -1,12 +1,33 @@
 //! Runs a test under many seeds, in virtual time, with a different interleaving of its tasks each time.
 //!
+//! ```
+//! use motet_testkit::sim::sim;
+//! use tokio::sync::Mutex;
+//!
+//! let sweep = sim(|| async {
+//!     let total = Mutex::new(0);
+//!     let add = async |n| *total.lock().await += n;
+//!     tokio::join!(add(1), add(2));
+//!     motet::always!(*total.lock().await == 3, "no update is lost");
+//! })
+//! .seeds(50)
+//! .run();
+//! assert!(sweep.runs() >= 1);
+//! ```
+//!
 //! Each seed is one run on a new single-threaded tokio runtime with a paused clock. Before each poll of a task the seed
 //! decides: postpone the poll, leave it at most two operations of tokio's coop budget so that the next one suspends it,
 //! or leave it alone. Every await on tokio or on motet becomes a point at which other tasks may run. A bug that depends
 //! on the order of tasks is found, and found again under the same seed.
 //!
-//! # When to use
-//! For several tasks. For one future that is dropped use [`cancel_everywhere`](crate::cancel_everywhere).
+//! | You want to | Use |
+//! |---|---|
+//! | run a test under many seeds | [`sim()`], [`Sim::seeds`] |
+//! | drop one future at each of its awaits | [`cancel_everywhere`](crate::cancel_everywhere) |
+//! | inject faults | [`fault!`](motet::fault), [`Sim::faults`] |
+//! | state what must hold, in every run or in some run | [`always!`](motet::always), [`sometimes!`](motet::sometimes), [`Sim::must_see`] |
+//! | show that a test finds a bug | [`mutant!`](motet::mutant), [`Sim::mutant`] |
+//! | replay a failed run | `MOTET_SEED=17 cargo test ..`, which the report prints |
 //!
 //! # What fails a run
 //! - a panic of the body, or of any other task;
@@ -40,22 +61,6 @@
 //! - **A task started with `tokio::spawn` is not tested**: it runs, but is neither named nor interleaved. It fails the run
 //!   ([`ForeignTasks`]), unless it begins and ends within one step of another task.
 //! - A seed is valid for one `Cargo.lock`: another version of tokio may poll in another order.
-//!
-//! # Examples
-//! ```
-//! use motet_testkit::sim::sim;
-//! use tokio::sync::Mutex;
-//!
-//! let sweep = sim(|| async {
-//!     let total = Mutex::new(0);
-//!     let add = async |n| *total.lock().await += n;
-//!     tokio::join!(add(1), add(2));
-//!     motet::always!(*total.lock().await == 3, "no update is lost");
-//! })
-//! .seeds(50)
-//! .run();
-//! assert!(sweep.runs() >= 1);
-//! ```
 
 mod builder;
 mod driver;

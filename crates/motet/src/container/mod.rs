@@ -5,33 +5,24 @@
 //! use motet::task::{Nursery, scope};
 //! use std::sync::Arc;
 //!
-//! struct Config { url: String }
 //! struct Pool(String);
-//! impl Pool {
-//!     async fn connect(url: &str) -> std::io::Result<Self> { Ok(Self(url.to_owned())) }
-//!     async fn close(&self) {}
-//! }
-//! trait Users: Send + Sync {
-//!     fn source(&self) -> &str;
-//! }
-//! struct SqlUsers(Arc<Pool>);
-//! impl Users for SqlUsers {
-//!     fn source(&self) -> &str { &self.0.0 }
-//! }
-//! struct Server(Arc<dyn Users>);
+//! # impl Pool {
+//! #     async fn connect(url: &str) -> std::io::Result<Self> { Ok(Self(url.to_owned())) }
+//! #     async fn close(&self) {}
+//! # }
+//! struct Server(Arc<Pool>);
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! scope(async |n: &Nursery| {
 //!     let mut c = Container::new();
-//!     c.value(Config { url: "db://users".into() });
-//!     c.try_provide(|config: Arc<Config>| async move { Pool::connect(&config.url).await })
+//!     c.value("db://users".to_owned());
+//!     c.try_provide(|url: Arc<String>| async move { Pool::connect(&url).await })
 //!         .on_stop(|pool| async move { pool.close().await });
-//!     c.provide(|pool: Arc<Pool>| async move { SqlUsers(pool) }).bind::<dyn Users>(|users| users);
-//!     c.provide(|users: Arc<dyn Users>| async move { Server(users) });
+//!     c.provide(|pool: Arc<Pool>| async move { Server(pool) });
 //!
 //!     let running = c.start(n).await.unwrap();
-//!     assert_eq!(running.get::<Server>().unwrap().0.source(), "db://users");
+//!     assert_eq!(running.get::<Server>().unwrap().0.0, "db://users");
 //!     Ok(())
 //! }).await?; // the pool is closed
 //! # Ok(())

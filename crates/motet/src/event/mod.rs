@@ -3,12 +3,8 @@
 //! ```
 //! use motet::event::{Emitter, Event};
 //! use motet::task::{Nursery, scope};
-//! use std::sync::Arc;
-//! use std::time::Duration;
 //!
-//! struct UserCreated {
-//!     email: String,
-//! }
+//! struct UserCreated { email: String }
 //! impl Event for UserCreated {
 //!     const NAME: &'static str = "user.created";
 //! }
@@ -17,14 +13,9 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! scope(async |n: &Nursery| {
 //!     let emitter = Emitter::new(n);
-//!     let _check = emitter.on("check", |user: &UserCreated| match user.email.contains('@') {
-//!         true => Ok(()),
-//!         false => Err("the address has no @"),
-//!     }).unwrap();
-//!     let _mail = emitter.on_async("mail", async |user: Arc<UserCreated>| {
-//!         tokio::time::sleep(Duration::from_millis(200)).await;
-//!         println!("welcome, {}", user.email);
-//!     }).unwrap();
+//!     let check = |user: &UserCreated| user.email.contains('@').then_some(()).ok_or("the address has no @");
+//!     let _check = emitter.on("check", check).unwrap(); // its drop removes the listener
+//!     let _mail = emitter.on("mail", |user: &UserCreated| println!("welcome, {}", user.email)).unwrap();
 //!
 //!     let emitted = emitter.emit(UserCreated { email: "alice".into() }).await.unwrap();
 //!     assert_eq!(emitted.succeeded(), 1);

@@ -6,18 +6,14 @@
 //! use tokio_stream::StreamExt as _;
 //!
 //! # async fn list(page: u32) -> Result<Vec<String>, std::io::Error> {
-//! #     Ok(if page < 3 { vec![format!("{page}a"), format!("{page}b")] } else { Vec::new() })
+//! #     Ok(vec![format!("{page}a"), format!("{page}b")])
 //! # }
 //! # async fn size(name: String) -> usize { name.len() }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let names = try_generator(async |mut y: Yielder<String>| {
-//!     for page in 0.. {
-//!         let names = list(page).await?; // an error is the last item of the stream
-//!         if names.is_empty() {
-//!             break;
-//!         }
-//!         for name in names {
+//!     for page in 0..3 {
+//!         for name in list(page).await? { // an error is the last item of the stream
 //!             y.emit(name).await;
 //!         }
 //!     }
