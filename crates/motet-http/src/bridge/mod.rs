@@ -1,5 +1,20 @@
 //! Conversions between chains of [`motet::middleware`] and services of tower.
 //!
+//! ```
+//! use axum::body::Body;
+//! use axum::http::{Request, Response};
+//! use axum::{Router, routing::get};
+//! use motet::middleware::{Chain, Next};
+//! use motet_http::bridge;
+//!
+//! async fn log(request: Request<Body>, next: Next<Request<Body>, Response<Body>>) -> Response<Body> {
+//!     println!("{} {}", request.method(), request.uri());
+//!     next.run(request).await
+//! }
+//!
+//! let router: Router = Router::new().route("/", get(async || "hello")).layer(bridge::layer(Chain::new().with(log)));
+//! ```
+//!
 //! | You have | You want | Use |
 //! |---|---|---|
 //! | a chain | a layer of an axum `Router` or a tower stack | [`layer`] |

@@ -1,4 +1,31 @@
-//! The API client.
+//! The API client: calls of HTTP APIs with retries, circuit breakers, limits and one deadline.
+//!
+//! ```no_run
+//! use motet::task::{Nursery, scope};
+//! use motet_http::ApiClient;
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! scope(async |n: &Nursery<motet_http::Error>| {
+//!     let api = ApiClient::builder(n).base_url("https://api.example").timeout(Duration::from_secs(5)).build().unwrap();
+//!     let numbers: Vec<u32> = api.get("/users/7/numbers").fetch_json().await?;
+//!     println!("{numbers:?}");
+//!     Ok(())
+//! })
+//! .await?; // every connection is closed
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | receive a value, from JSON | [`fetch_json`](RequestBuilder::fetch_json) |
+//! | receive a successful response, in memory | [`fetch`](RequestBuilder::fetch), [`fetch_bytes`](RequestBuilder::fetch_bytes) |
+//! | check the status yourself, or stream the body | [`send`](RequestBuilder::send), [`Response::chunk`] |
+//! | know why a call failed | [`Error::kind`] |
+//!
+//! `fetch` reads the body within the attempt, so a body that breaks off is fetched again. After `send`, it is not.
 //!
 //! # What a call goes through
 //! ```text
@@ -13,15 +40,6 @@
 //! 5. The **slot** bounds the attempts in flight to a host, and with HTTP/1.1 the connections. It is held until the end of
 //!    the body, and free when the response is dropped.
 //! 6. The **attempt** has a timeout to connect and one to the response headers.
-//!
-//! # Which way to read an answer
-//! | You want | Use |
-//! |---|---|
-//! | a value, from JSON | [`fetch_json`](RequestBuilder::fetch_json) |
-//! | a successful response, in memory | [`fetch`](RequestBuilder::fetch), [`fetch_bytes`](RequestBuilder::fetch_bytes) |
-//! | to check the status yourself, or to stream the body | [`send`](RequestBuilder::send), [`Response::chunk`] |
-//!
-//! `fetch` reads the body within the attempt, so a body that breaks off is fetched again. After `send`, it is not.
 //!
 //! # Connections
 //! The connections are those of hyper-util's client, as in reqwest. A call allocates 18 times in hyper-util, 19 times in an
