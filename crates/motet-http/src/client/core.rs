@@ -58,7 +58,7 @@ impl Times {
         let limits = [("timeout", self.total), ("head_timeout", self.head), ("read_timeout", self.read)];
         match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero())) {
             Some((name, _)) => {
-                Err(ClientConfigError::new(format!("`{name}` is zero: no call could succeed")))
+                Err(ClientConfigError::new(format!("`{name}` is zero; no call could succeed")))
             }
             None => Ok(()),
         }

@@ -240,10 +240,10 @@ impl ConnectionsBuilder {
             .http2_keep_alive_timeout(PING)
             .http2_only(self.versions == Versions::Http2);
         if self.max_open == 0 {
-            return Err(ClientConfigError::new("`max_open` is 0: it must be at least 1"));
+            return Err(ClientConfigError::new("`max_open` is 0; it must be at least 1"));
         }
         if self.connect.is_zero() {
-            return Err(ClientConfigError::new("`connect_timeout` is zero: no connection could be opened"));
+            return Err(ClientConfigError::new("`connect_timeout` is zero; no connection could be opened"));
         }
         if self.lenient_heads {
             http.http1_allow_obsolete_multiline_headers_in_responses(true)

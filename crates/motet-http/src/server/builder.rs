@@ -41,9 +41,9 @@ impl Default for ServerSettings {
 #[must_use = "`build` creates the server"]
 pub struct ServerBuilder(ServerSettings);
 
-/// A setting of a [`Server`] that has no meaning.
+/// An invalid setting of a [`Server`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{setting}` is {value}: {allowed}")]
+#[error("`{setting}` is {value}; {allowed}")]
 pub struct ServerConfigError {
     setting: &'static str,
     value: &'static str,
@@ -91,8 +91,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long a client may read nothing of its response before its connection is closed, which must not be zero. On
-    /// Linux it applies also to a client that is gone.
+    /// Sets how long a client may read nothing of its response before its connection is closed. It must not be zero. On
+    /// Linux, a client that is gone is noticed within the same time.
     pub fn unread_timeout(mut self, timeout: Duration) -> Self {
         self.0.unread = timeout;
         self
@@ -111,7 +111,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the grace of requests in flight, after the listener is closed. Zero closes their connections immediately.
+    /// Sets how long requests in flight may run after the listener is closed. Zero closes their connections immediately.
     pub fn grace(mut self, time: Duration) -> Self {
         self.0.grace = time;
         self

@@ -32,7 +32,7 @@ pub(super) struct Times {
     pub(super) idle: Duration,
 }
 
-/// Drives a connection to its end. After `drain` is set, it ends after its current request, if any.
+/// Drives a connection to its end. After `drain` is cancelled, it ends after its current request, if any.
 pub(super) async fn drive<T, S>(
     connection: http1::Connection<TokioIo<T>, S>,
     state: &ConnectionState,
@@ -51,7 +51,7 @@ pub(super) async fn drive<T, S>(
     let mut evicted = pin!(state.evicted.cancelled());
     let mut timer = pin!(Timer { sleep: None });
     let mut draining_since = None;
-    // hyper closes the connection when it has no request.
+    // `true` once hyper has been asked to close the connection after its current request.
     let mut is_told = false;
     poll_fn(|cx| {
         loop {
@@ -94,7 +94,7 @@ struct Timer {
 }
 
 impl Timer {
-    /// Completes at `deadline`; never without one.
+    /// Completes at `deadline`, or never if it is `None`.
     fn poll_at(mut self: Pin<&mut Self>, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = deadline else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let this = &mut *self;
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            // Further bytes are not requests.
+            // From now on, bytes of the client begin no request, and only the linger limits the time.
             this.state.enter(Phase::Busy);
         }
         let lingering = this.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));

@@ -38,11 +38,11 @@
 //!      |  `connection: close`   |  idle connections end half a second later
 //! ```
 //! After the stop, every response states that it is the last of its connection, so that clients send their next request
-//! elsewhere. Connections in the backlog are served, up to the limit, before the listener is closed. An idle connection is
-//! kept for half a second, for a request in transit; a request whose head has begun to arrive gets a second.
+//! elsewhere. Connections in the backlog are served, up to the limit, before the listener is closed. An idle connection
+//! is kept for half a second, for a request in transit; a request whose headers have begun to arrive gets a second.
 //!
-//! A handler must end an endless response, such as server-sent events, when the server stops: pass it a clone of the token,
-//! as with [`until`](motet::stream::StreamCombinators::until).
+//! A handler must end an endless response, such as server-sent events, when the server stops: pass it a clone of the
+//! token, as with [`until`](motet::stream::StreamCombinators::until).
 //!
 //! [`Readiness`] is for the load balancer; the notice is the time that the load balancer has to check it.
 

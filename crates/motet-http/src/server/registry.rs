@@ -160,7 +160,8 @@ impl Drop for Place {
     }
 }
 
-/// The key of a peer: an address, or for IPv6 its /64, the least that one customer of a provider has.
+/// The key of a peer: an address, or for IPv6 its /64, the smallest network that a provider assigns to a
+/// customer.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

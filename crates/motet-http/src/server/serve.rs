@@ -74,7 +74,7 @@ pub struct Server {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Served {
-    /// Every request was answered.
+    /// Every connection ended within the grace.
     All,
     /// The grace elapsed before all connections had ended, and the others were closed.
     Cut {
@@ -87,8 +87,8 @@ pub enum Served {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// In the extensions of a request whose connection is [reserved](ServerBuilder::reserved_connections): all other connections
-/// are busy.
+/// Marks a request whose connection is [reserved](ServerBuilder::reserved_connections), because all other connections
+/// were busy. It is in the extensions of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserved;
 
@@ -120,7 +120,7 @@ impl Server {
     /// of a request contain the [`Peer`]. A panic of the service ends only its connection.
     ///
     /// # Cancel safety
-    /// Every connection is closed. As for any scope whose future is dropped, the enclosing scope waits for their tasks.
+    /// Dropping the future closes every connection. The enclosing scope waits for the tasks of the connections.
     pub async fn serve<S, B>(&self, listener: TcpListener, service: S, stop: CancelToken) -> Served
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -202,7 +202,7 @@ impl Server {
         Limits { in_all: connections, per_peer, reserved }
     }
 
-    /// The server is stopping, and the notice has elapsed.
+    /// Waits for the stop, and for the notice after it.
     async fn stopped(&self, stop: &CancelToken) {
         stop.cancelled().await;
         if let Some(readiness) = &self.settings.readiness {
@@ -229,9 +229,9 @@ struct Acceptor<'a, S> {
     times: Times,
     origin: Instant,
     counts: &'a Arc<Counts>,
-    /// Responses after this are the last of their connection.
+    /// Each response after the stop is the last one of its connection.
     stop: CancelToken,
-    /// Connections end after this.
+    /// Cancelled after the notice: each connection then ends after its current request.
     drain: CancelToken,
 }
 

@@ -12,8 +12,8 @@ pub(super) fn set_up(stream: &TcpStream, unread: Duration) -> io::Result<()> {
     give_up_after(stream, unread)
 }
 
-/// Small writes to a client that is gone stay in the socket, and no write waits for them: for example the keep-alives
-/// of server-sent events. By default the kernel retransmits them for a quarter of an hour.
+/// Sets how long the kernel retransmits. Otherwise small writes to a client that is gone, such as the keep-alives of
+/// server-sent events, stay in the socket for a quarter of an hour, and no write waits for them.
 #[cfg(target_os = "linux")]
 fn give_up_after(stream: &TcpStream, unread: Duration) -> io::Result<()> {
     // 0 would be the default of the system, and the option is an `int`.

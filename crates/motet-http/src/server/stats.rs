@@ -11,7 +11,8 @@ pub struct ServerStats {
     pub connections: usize,
     /// The number of connections that were accepted.
     pub accepted: u64,
-    /// The number of connections that were refused, since their address was at its limit with all of them busy.
+    /// The number of connections that were refused because their address was at its limit and all its connections were
+    /// busy.
     pub refused: u64,
 }
 

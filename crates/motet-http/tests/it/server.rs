@@ -326,13 +326,13 @@ async fn half_a_request_head_does_not_prevent_a_stop() {
 fn zero_that_serves_no_request_is_an_error_naming_its_setting() {
     let error = |builder: ServerBuilder| builder.build().unwrap_err().to_string();
     let zero = Duration::ZERO;
-    assert_eq!(error(Server::builder().max_connections(0)), "`max_connections` is 0: it must be at least 1");
+    assert_eq!(error(Server::builder().max_connections(0)), "`max_connections` is 0; it must be at least 1");
     let per_peer = error(Server::builder().max_connections_per_peer(0));
-    assert_eq!(per_peer, "`max_connections_per_peer` is 0: it must be at least 1");
+    assert_eq!(per_peer, "`max_connections_per_peer` is 0; it must be at least 1");
     let headers = error(Server::builder().header_timeout(zero));
-    assert_eq!(headers, "`header_timeout` is zero: no request could be read");
+    assert_eq!(headers, "`header_timeout` is zero; no request could be read");
     let unread = error(Server::builder().unread_timeout(zero));
-    assert_eq!(unread, "`unread_timeout` is zero: no response could be written");
+    assert_eq!(unread, "`unread_timeout` is zero; no response could be written");
     assert!(Server::builder().idle_timeout(zero).notice(zero).grace(zero).build().is_ok());
 }
 

@@ -152,13 +152,13 @@ where
         self
     }
 
-    /// Sets the meaning of a panic of a task; by default it fails the run. A panic of the body always does.
+    /// Sets whether a panic of a task fails the run; by default it does. A panic of the body always does.
     pub fn panics(mut self, panics: Panics) -> Self {
         self.options.panics = panics;
         self
     }
 
-    /// Sets the meaning of a task that is started with `tokio::spawn`; by default it fails the run, since it is not
+    /// Sets whether a task that is started with `tokio::spawn` fails the run; by default it does, because it is not
     /// tested.
     pub fn foreign_tasks(mut self, foreign: ForeignTasks) -> Self {
         self.options.foreign = foreign;
@@ -172,7 +172,7 @@ where
     }
 
     /// Fails the sweep unless the [`sometimes!`](motet::sometimes) of this text was true in some run. Use it for a
-    /// `sometimes!` that possibly no run reaches: otherwise such a line is not checked.
+    /// `sometimes!` that possibly no run reaches: a line that is not reached is not checked otherwise.
     pub fn must_see(mut self, text: impl Into<String>) -> Self {
         self.options.must_see.push(text.into());
         self

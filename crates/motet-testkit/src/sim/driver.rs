@@ -89,7 +89,8 @@ pub(crate) async fn hooked<F: Future>(
     poll_fn(|cx| hook.poll(cx, |cx| future.as_mut().poll(cx))).await
 }
 
-/// Returns the coop budget of one poll, so that the simulator can leave a poll less.
+/// Returns the coop budget of one poll, so that the simulation can reduce the budget of a
+/// poll to a few operations.
 pub(crate) async fn measure_budget() -> usize {
     // Bounds the count on a thread without a budget.
     const NONE: usize = 4_096;

@@ -63,7 +63,7 @@ pub enum Cause {
     TimeLimit,
     /// The run exceeded its limit of polls.
     StepLimit,
-    /// Tasks were started with `tokio::spawn`: they are not tested.
+    /// Tasks were started with `tokio::spawn`, so they were not tested.
     Foreign {
         /// The number of these tasks when they were noticed.
         tasks: usize,
@@ -139,8 +139,8 @@ impl Failure {
         run.trace.iter().map(|event| super::report::line(event, &run.tasks)).collect()
     }
 
-    /// Returns the tasks that were alive at the failure, one per line: the site of its spawn, and the operation it is
-    /// suspended in.
+    /// Returns the tasks that were alive at the failure, one per line, each with the site of its spawn and the operation
+    /// that it is suspended in.
     #[must_use]
     pub fn live_tasks(&self) -> Vec<String> {
         let Some(run) = &self.0.run else { return Vec::new() };

@@ -33,9 +33,9 @@
 //! - a panic of the body, or of any other task;
 //! - a task that is started with `tokio::spawn`, unless that is allowed;
 //! - an `always!` that does not hold;
-//! - a deadlock: the clock can only advance to the limit of virtual time;
+//! - a deadlock: no task runs any more, up to twice the limit of virtual time;
 //! - more polls, or more virtual time, than the limits;
-//! - a task that outlives the body, and does not end without the clock;
+//! - a task that is still alive when the body has ended, and that waits for time or without end;
 //! - a second run of the same seed with a different trace ([`SelfCheck`]).
 //!
 //! The sweep over all seeds also fails if a `sometimes!` was never true. Real time is only watched for a poll that does
@@ -52,7 +52,7 @@
 //! - `MOTET_RUNS=10000`: this number of seeds, from the first seed of the test.
 //!
 //! # Limits
-//! - It is a matter of probability, not a proof; it has one thread, so it finds no data races and no memory orderings.
+//! - A sweep is a sample, not a proof. A run has one thread, so it finds no data races and no errors of memory ordering.
 //! - The random choice of tokio's `select!` cannot be seeded on stable: write `biased`. The self-check finds a `select!`
 //!   without it, iteration over a `HashMap` of the standard library, and real clocks.
 //! - A closure given to `blocking` runs on its own thread, in real time. Its duration depends on no seed, so the self-check

@@ -43,7 +43,7 @@ pub async fn real_io<F: Future>(future: F) -> F::Output {
     });
     let output = future.await;
     drop(release);
-    // The clock must continue from here.
+    // Waits for the thread, so that the clock runs again when this function returns.
     let _ = clock.await;
     output
 }

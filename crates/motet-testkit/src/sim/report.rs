@@ -23,7 +23,7 @@ impl fmt::Display for Failure {
         let Place { seed, index, of } = run.place;
         writeln!(f, "seed {seed}, run {} of {of}, at {:?} of virtual time", index + 1, run.at)?;
         if !run.replays && !matches!(cause, Cause::Nondeterministic { .. }) {
-            writeln!(f, "a second run of this seed went differently: the replay may not fail")?;
+            writeln!(f, "a second run of this seed went differently: a replay possibly does not fail")?;
         }
         write_events(f, &run.trace, &run.tasks)?;
         write_live(f, run, cause)?;
@@ -36,17 +36,20 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked { task, message } => write!(f, "`{task}` panicked: {message}"),
-            Self::Broken { text, site } => write!(f, "does not hold: {text} ({site})"),
+            Self::Broken { text, site } => write!(f, "an `always!` does not hold: {text} ({site})"),
             Self::Deadlock { since } => {
-                write!(f, "deadlock: no work has run since {since:?}, and none is due")
+                write!(
+                    f,
+                    "deadlock: no work has run since {since:?}, and none is due within twice the limit of virtual time"
+                )
             }
             Self::TimeLimit => f.write_str("work went on beyond the limit of virtual time"),
             Self::StepLimit => f.write_str("more polls than the limit: a loop that makes no progress?"),
             Self::Foreign { tasks } => {
                 write!(
                     f,
-                    "{tasks} tasks are not tested, since they were started without a scope (`tokio::spawn`): start them in \
-                     a scope, poll them through `motet::sim::hooked`, or allow them with `foreign_tasks`"
+                    "tasks that were started with `tokio::spawn` are not tested ({tasks} found): start them in a scope, \
+                     poll them through `motet::sim::hooked`, or allow them with `foreign_tasks`"
                 )
             }
             Self::LeftOver { names, unnamed } => {

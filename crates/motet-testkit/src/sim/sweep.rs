@@ -29,7 +29,7 @@ impl Sweep {
         self.runs
     }
 
-    /// Returns the number of polls of hooked tasks over all runs, without second runs.
+    /// Returns the number of polls of the tasks of the simulation, without the second runs of the self-check.
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.steps
