@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_with_milliseconds() {
+    fn times_are_written_as_rfc_3339_with_milliseconds() {
         assert_eq!(rfc3339(1_700_000_000_007), "2023-11-14T22:13:20.007Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
     }

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_pass() {
+    fn guard_allows_public_addresses() {
         let guard = AddressGuard::default();
         for address in PUBLIC {
             assert_eq!(guard.check(ip(address)), Ok(()), "{address}");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn special_purpose_addresses_are_refused() {
+    fn guard_refuses_special_purpose_addresses() {
         let guard = AddressGuard::default();
         for address in BLOCKED {
             assert!(guard.check(ip(address)).is_err(), "{address} passed");

@@ -228,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_are_equal_exactly_where_a_parser_finds_them_equal(left in json(), right in json()) {
+        fn json_texts_are_equal_exactly_if_a_parser_finds_them_equal(left in json(), right in json()) {
             let (plain, pretty) = (left.to_string(), serde_json::to_string_pretty(&left).unwrap());
             prop_assert!(is_same_value(&plain, &pretty), "{}", plain);
             prop_assert_eq!(is_same_value(&plain, &right.to_string()), left == right, "{} {}", left, right);
@@ -236,7 +236,7 @@ mod tests {
 
         /// Parts of strings in any order, so that each half of a surrogate pair is followed by every possible part.
         #[test]
-        fn strings_are_accepted_exactly_where_a_parser_accepts_them(
+        fn json_strings_are_accepted_exactly_if_a_parser_accepts_them(
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "\\ud800", "\\uDBFF", "\\udc00", "\\uDFFF", "\\u0041", "\\\\", "\\\"", "\\n", "u", "d800", "é", "[", "}",

@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failed_user_leaves_the_others_intact() {
+    async fn failed_fetch_of_a_user_leaves_the_other_results() {
         let get = MockClient::new("get");
         let not_found = NotFound("/users/3".into());
         get.script([ok(ALICE), err(not_found.clone()), ok(BOB)]);

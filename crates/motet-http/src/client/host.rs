@@ -177,13 +177,22 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_equal_by_scheme_port_and_name_without_case() {
+    fn hosts_differ_by_scheme_port_or_name_and_not_by_case() {
         let of = |uri: &str| Host::of(&uri.parse().unwrap()).unwrap();
         assert_eq!(of("http://A.example/x"), of("http://a.example/y?z"));
         for other in ["https://a.example", "http://a.example:8080", "http://b.example"] {
             assert_ne!(of("http://a.example"), of(other));
         }
-        assert_eq!(of("https://a.example:8443").to_string(), "https://a.example:8443");
+    }
+
+    #[test]
+    fn host_is_displayed_with_scheme_and_port() {
+        let host = Host::of(&"https://a.example:8443/path".parse().unwrap()).unwrap();
+        assert_eq!(host.to_string(), "https://a.example:8443");
+    }
+
+    #[test]
+    fn relative_url_has_no_host() {
         assert_eq!(Host::of(&"/path".parse().unwrap()), None);
     }
 

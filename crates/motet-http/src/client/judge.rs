@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn only_server_errors_but_501_count_against_the_breaker() {
+    fn only_server_errors_but_501_and_505_count_against_the_breaker() {
         for (code, verdict) in [
             (200, Verdict::Success),
             (304, Verdict::Success),
@@ -95,7 +95,9 @@ mod tests {
             (429, Verdict::Ignore),
             (500, Verdict::Failure),
             (501, Verdict::Success),
+            (502, Verdict::Failure),
             (503, Verdict::Failure),
+            (505, Verdict::Success),
             (507, Verdict::Failure),
         ] {
             assert_eq!(judge(code, true, None).verdict, verdict, "{code}");

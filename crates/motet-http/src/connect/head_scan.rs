@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn head_limit_restarts_with_a_response_and_spares_its_body() {
+    fn restart_renews_the_head_limit_and_end_removes_it() {
         let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
         let mut scan = HeadScan::new(interim.len());
         scan.feed(interim).unwrap();

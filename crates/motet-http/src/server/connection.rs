@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn request_shortly_after_a_stop_is_answered_with_close() {
+    async fn request_shortly_after_a_stop_is_the_last_of_its_connection() {
         let mut served = Served::new(TIMES);
         assert!(!served.request().await.contains("connection: close"));
         served.stop();

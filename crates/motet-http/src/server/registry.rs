@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn longest_idle_connection_is_evicted_at_the_limit() {
+    async fn longest_idle_connection_is_evicted_unless_all_are_busy() {
         let registry = registry(3, 3, 0);
         let all = [
             connection(Phase::Busy).await,
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dropped_place_frees_its_slot_and_leaves_no_entry() {
+    async fn slot_of_a_dropped_connection_is_free_and_leaves_no_entry() {
         let registry = registry(1, 3, 0);
         let connections = [connection(Phase::Busy).await, connection(Phase::Busy).await];
         let first = place(registry.admit(peer(1), &connections[0]));

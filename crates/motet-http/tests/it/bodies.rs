@@ -45,7 +45,7 @@ fn chunks(left: usize) -> (Chunks, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn large_streamed_bodies_arrive_whole_both_ways() {
+async fn streamed_bodies_arrive_whole_both_ways_and_when_passed_on() {
     test(async |n| {
         let echo = post(async |request: Request| AxumBody::new(request.into_body()));
         let api = client(n, &serve(n, Router::new().route("/", echo)).await);

@@ -128,7 +128,17 @@ async fn send_returns_an_error_status_as_an_answer() {
         let answer = api.get("/").send().await.unwrap();
         assert_eq!((answer.status(), answer.attempts()), (StatusCode::IM_A_TEAPOT, 1));
         assert_eq!(answer.text().await.unwrap(), "short and stout");
-        assert_eq!(api.head("/").send().await.unwrap().text().await.unwrap(), "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn answer_to_a_head_request_has_an_empty_body() {
+    test(async |n| {
+        let api = client(n, &serve(n, Router::new().route("/", get(async || "hello"))).await);
+        let answer = api.head("/").send().await.unwrap();
+        assert_eq!(answer.headers()["content-length"], "5");
+        assert_eq!(answer.text().await.unwrap(), "");
     })
     .await;
 }

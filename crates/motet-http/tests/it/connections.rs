@@ -112,8 +112,12 @@ async fn head_dial_handshake_and_body_failures_have_own_error_kinds() {
 }
 
 #[tokio::test]
-async fn max_head_of_one_byte_is_refused() {
-    test(async |n| assert!(Connections::builder(n).max_head(1).build().is_err())).await;
+async fn max_head_of_one_byte_and_max_open_of_zero_are_refused() {
+    test(async |n| {
+        assert!(Connections::builder(n).max_head(1).build().is_err());
+        assert!(Connections::builder(n).max_open(0).build().is_err());
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl Service<u32> for Strict {
 }
 
 #[tokio::test]
-async fn bridged_service_is_ready_when_called_and_frees_reservations() {
+async fn bridge_calls_only_a_ready_service_and_frees_its_reservation() {
     let reserved = Arc::new(AtomicUsize::new(0));
     let strict = Strict { is_ready: false, reserved: Arc::clone(&reserved) };
     let handler: Handler<u32, Result<u32, Infallible>> = bridge::handler(strict);

@@ -138,19 +138,28 @@ async fn panic_of_a_handler_fails_its_request_and_not_the_server() {
 #[tokio::test]
 async fn silent_client_does_not_keep_the_only_connection_slot() {
     test(async |n| {
-        let router = Router::new().route(
-            "/",
-            get(async |request: Request<axum::body::Body>| {
-                request.extensions().get::<Peer>().unwrap().0.ip().to_string()
-            }),
-        );
+        let router = Router::new().route("/", get(async || "hello"));
         let server =
             Server::builder().header_timeout(Duration::from_millis(50)).max_connections(1).build().unwrap();
         let (base, stop, serving) = serve(n, server, router).await;
         let silent = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
         // It has the only place until its time is over.
-        assert_eq!(client(n, &base).get("/").fetch_bytes().await.unwrap(), "127.0.0.1");
+        assert_eq!(client(n, &base).get("/").fetch_bytes().await.unwrap(), "hello");
         drop(silent);
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn extensions_of_a_request_have_the_address_of_the_client() {
+    test(async |n| {
+        let peer = async |request: Request<axum::body::Body>| {
+            request.extensions().get::<Peer>().unwrap().0.ip().to_string()
+        };
+        let (base, stop, serving) = serve(n, Server::new(), Router::new().route("/", get(peer))).await;
+        assert_eq!(client(n, &base).get("/").fetch_bytes().await.unwrap(), "127.0.0.1");
         stop.cancel(enough());
         assert_eq!(serving.await.unwrap(), Served::All);
     })

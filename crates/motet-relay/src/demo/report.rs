@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn events_neither_delivered_nor_dead_count_as_lost() {
+    async fn demo_report_counts_lost_events_and_computes_percentiles() {
         let sent = Instant::now();
         let arrived = |ms, attempts, accepted| SeenEvent {
             sent: Some(sent),

@@ -53,7 +53,7 @@ async fn second_process_is_refused_without_the_lock_file() {
 }
 
 #[tokio::test]
-async fn moved_directory_refuses_events_until_it_is_back() {
+async fn events_are_refused_until_a_moved_directory_is_back() {
     let relay = Relay::start().await;
     let client = relay.client();
     let (data, elsewhere) = (client.home().data(), client.home().data().with_extension("moved"));

@@ -76,7 +76,7 @@ async fn receiver_with_a_trusted_certificate_gets_its_delivery() {
 }
 
 #[tokio::test]
-async fn receiver_without_a_valid_certificate_gets_nothing() {
+async fn delivery_to_an_invalid_certificate_fails_with_the_reason() {
     let (port, certificate, _server) = receiver(&["localhost"]).await;
     let (other_port, _, _other) = receiver(&["localhost"]).await;
     let (misnamed_port, misnamed, _misnamed) = receiver(&["example.com"]).await;

@@ -30,7 +30,7 @@ fn read_dropped_anywhere_frees_the_slot_and_loses_no_chunk() {
 }
 
 #[test]
-fn every_order_reads_whole_bodies_and_frees_the_slots() {
+fn reads_end_whole_or_with_their_error_and_free_the_slot() {
     passes(sweep);
 }
 

@@ -18,7 +18,7 @@ fn request_dropped_anywhere_frees_its_connection() {
 }
 
 #[test]
-fn every_order_sends_at_most_once_and_returns_a_whole_answer() {
+fn every_order_sends_at_most_once_and_answers_are_whole() {
     passes(sweep);
 }
 

@@ -135,13 +135,22 @@ async fn large_heads_are_read_up_to_max_head() {
         let answer = api.get("/").fetch().await.unwrap();
         assert_eq!(answer.headers().get_all("x-large").iter().count(), 10);
         assert_eq!(answer.text().await.unwrap(), "hello");
-        // A request that is too large is the fault of the client, and not retried.
-        let error = api.get("/").header("x-large", "x".repeat(10_000)).fetch().await.unwrap_err();
-        assert_eq!((error.status(), error.attempts()), (Some(StatusCode::BAD_REQUEST), 1));
         let careful = Connections::builder(n).max_head(8 << 10).build().unwrap();
         let request = http::Request::get(&nginx.base).body("".into()).unwrap();
         let error = careful.send(request).await.unwrap_err();
         assert!(matches!(error, SendError::Transport(_)), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn request_with_too_large_a_header_gets_400_and_is_not_retried() {
+    test(async |n| {
+        let nginx =
+            Nginx::start("server { listen 127.0.0.1:@PLAIN@; location / { return 200 hello; } }", &[]);
+        let call = client(n, &nginx.base);
+        let error = call.get("/").header("x-large", "x".repeat(10_000)).fetch().await.unwrap_err();
+        assert_eq!((error.status(), error.attempts()), (Some(StatusCode::BAD_REQUEST), 1));
     })
     .await;
 }
@@ -222,8 +231,16 @@ async fn gateway_errors_fail_a_post_and_are_retried_for_a_get() {
         assert_eq!((error.status(), error.attempts()), (Some(StatusCode::GATEWAY_TIMEOUT), 1));
         let answer = api.get("/").fetch().await.unwrap();
         assert_eq!((answer.attempts(), answer.text().await.unwrap().as_str()), (3, "hello"));
-        // The client may be in more of a hurry.
-        let error = api.get("/").once().timeout(Duration::from_millis(30)).fetch().await.unwrap_err();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn call_behind_a_hanging_proxy_ends_at_its_own_timeout() {
+    test(async |n| {
+        let nginx = proxy(n, async |mut connection, _| connection.closed().await).await;
+        let call = client(n, &nginx.base);
+        let error = call.get("/").once().timeout(Duration::from_millis(30)).fetch().await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TimedOut(TimeLimit::Total)), "{error:?}");
     })
     .await;

@@ -397,7 +397,7 @@ impl LaneModel {
 
 proptest! {
     #[test]
-    fn every_delivery_gets_its_turn_and_every_bound_holds(steps in prop::collection::vec(step(), 0..200)) {
+    fn every_delivery_gets_its_turn_within_the_limits_of_slots(steps in prop::collection::vec(step(), 0..200)) {
         let mut model = LaneModel {
             lanes: lanes(IN_ALL, PER_LANE),
             now: 0,

@@ -159,10 +159,9 @@ fn panic_of_a_foreign_task_fails_the_run() {
     failure(checked, |cause| matches!(cause, Cause::Panicked { message, .. } if message == "unseen"));
 }
 
-/// A task like those of a scope: interleaved, and named in failures.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it stands for other code")]
-fn hooked_future_is_a_task_of_the_simulation() {
+fn hooked_future_is_interleaved_and_named_in_failures() {
     let body = || async {
         let task = tokio::spawn(hooked("other code", async {
             for _ in 0..3 {
