@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn get_starts_nothing() {
+    async fn get_of_a_running_component_starts_nothing() {
         let printed = Printed::begin();
         scope(async |n: &Nursery<Error>| {
             let running = container().start(n).await?;

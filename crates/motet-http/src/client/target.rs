@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn join_plain_accepts_common_paths_and_leaves_others_to_join() {
+    fn join_plain_refuses_special_characters_and_dot_segments() {
         let base = Base::parse("http://a.example/v1").unwrap();
         for path in ["", "/users/1", "users.json?page=2&of=a.b", "//a//b/", "a:80/@b"] {
             assert!(base.join_plain(path).is_some(), "{path}");

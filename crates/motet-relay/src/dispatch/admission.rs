@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn new_generation_of_an_endpoint_has_a_fresh_breaker_and_rate() {
+    async fn changed_endpoint_starts_with_a_fresh_breaker_and_rate() {
         scope(async |n: &Nursery| {
             let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder(n).build()));
             let one = const { NonZeroU32::new(1).unwrap() };

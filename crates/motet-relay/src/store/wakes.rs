@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn wakes_merge_to_the_earliest_time_per_endpoint() {
+    async fn wakes_of_an_endpoint_merge_to_the_earliest_or_its_deletion() {
         let wakes = Wakes::default();
         wakes.add([(2, Wake::Due(50)), (1, Wake::Due(30)), (3, Wake::Deleted), (4, Wake::Due(5))]);
         wakes.add([(2, Wake::Due(40)), (1, Wake::Due(60)), (3, Wake::Due(1)), (4, Wake::Revived(9))]);

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{FAIL, OK, Receiver, Relay};
 
 #[tokio::test]
-async fn breaker_pauses_a_failing_endpoint_until_it_recovers() {
+async fn breaker_pauses_only_the_failing_endpoint_until_it_recovers() {
     let repaired = Arc::new(AtomicBool::new(false));
     let works = Arc::clone(&repaired);
     let receiver = Receiver::start(move |_| if works.load(Ordering::Relaxed) { OK } else { FAIL }).await;

@@ -35,7 +35,7 @@ async fn metric(client: &Client, line: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn feed_shows_each_event_as_the_api_does() {
+async fn feed_shows_new_events_from_memory_as_the_api_does() {
     let relay = Relay::start().await;
     let client = relay.client();
     client.publish("before", json!(1)).await;

@@ -159,7 +159,7 @@ async fn store_at_its_size_limit_refuses_events_and_keeps_stored_ones() {
 }
 
 #[tokio::test]
-async fn store_at_its_size_limit_delivers_its_events() {
+async fn store_at_its_size_limit_still_delivers_and_takes_endpoints() {
     // Every delivery has two outcomes, and the first of them comes late.
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let limit = (1 << 20).to_string();
