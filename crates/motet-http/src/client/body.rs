@@ -110,7 +110,7 @@ const MAX_FRAME: usize = 64 << 10;
 struct Unsent {
     /// The rest of the current chunk.
     chunk: Bytes,
-    /// The chunk was larger than a frame.
+    /// `true` if the chunk was larger than a frame.
     is_split: bool,
     /// The further chunks; `None` if the body is one chunk of bytes.
     stream: Option<UnsyncBoxBody<Bytes, BoxError>>,

@@ -41,11 +41,11 @@ impl Classify<Response, Error> for ByStatus {
 /// The conditions under which a call may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Repeat {
-    /// Also if it may have had its effect.
+    /// `true` if the call may be repeated although the request may have had its effect.
     pub(super) sent: bool,
-    /// Only if nothing was sent.
+    /// `true` if the call may be repeated when nothing was sent.
     pub(super) unsent: bool,
-    /// Only if the host asks for at most this delay.
+    /// The longest delay of a `Retry-After` after which the call is repeated.
     pub(super) patience: Duration,
 }
 

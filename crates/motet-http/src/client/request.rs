@@ -40,9 +40,9 @@ pub(super) struct Settings {
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) redirects: Option<u32>,
     pub(super) reads: Reads,
-    /// The default of the `Accept` header.
+    /// `true` if the default of the `Accept` header is JSON.
     reads_json: bool,
-    /// The headers of the client have been added.
+    /// `true` once the headers of the client have been added.
     is_filled: bool,
 }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub(super) struct HeadScan {
     most: usize,
     seen: usize,
-    /// The final head has ended.
+    /// `true` once the final head has ended.
     is_done: bool,
     /// The number of finished lines of this head.
     lines: usize,
@@ -17,9 +17,9 @@ pub(super) struct HeadScan {
     begun: [u8; LONGEST],
     /// The number of bytes of the line, without its end.
     length: usize,
-    /// The line belongs to a field about the length of the body.
+    /// `true` if the line belongs to a field about the length of the body.
     is_framing: bool,
-    /// The previous line did.
+    /// `true` if the previous line belongs to such a field.
     was_framing: bool,
     is_interim: bool,
 }

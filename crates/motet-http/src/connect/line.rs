@@ -29,7 +29,7 @@ pub(crate) struct Line {
     kept: Arc<Kept>,
     /// The end of life of the connection.
     until: Option<Instant>,
-    /// HTTP/2: requests share the connection, and its heads are not text.
+    /// `true` for HTTP/2: requests share the connection, and its heads are not text.
     is_shared: bool,
     state: Mutex<LineState>,
 }
@@ -40,7 +40,7 @@ struct LineState {
     answers: u64,
     /// The number of responses that have not ended.
     open: usize,
-    /// A byte was written after the last response head.
+    /// `true` if a byte was written after the last response head.
     wrote: bool,
     /// The number among the idle connections.
     idle: Option<u64>,

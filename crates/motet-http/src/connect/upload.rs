@@ -140,9 +140,9 @@ pub(super) struct SendingTask(Mutex<SendingState>);
 struct SendingState {
     /// The current or last upload: a connection serves one call after another.
     upload: Option<Weak<Upload>>,
-    /// The task is an HTTP/1.1 connection.
+    /// `true` if the task is an HTTP/1.1 connection.
     has_wire: bool,
-    /// The last write did not complete: the peer reads nothing.
+    /// `true` if the last write did not complete, because the peer reads nothing.
     is_blocked: bool,
     is_ended: bool,
     waker: Option<Waker>,

@@ -44,7 +44,7 @@ pub(super) struct RedriveRequest {
 #[derive(Debug, Serialize)]
 pub(super) struct RedriveResponse {
     redriven: usize,
-    /// Whether another call would find more dead letters.
+    /// `true` if another call would find more dead letters.
     more: bool,
 }
 

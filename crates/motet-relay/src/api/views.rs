@@ -16,7 +16,7 @@ pub(super) struct EndpointView {
     id: String,
     url: String,
     event_types: Vec<String>,
-    /// Whether attempts are made.
+    /// `true` if attempts are made.
     enabled: bool,
     /// The reason why relay has disabled the endpoint: `gone` (it responded with 410) or `failing` (every attempt
     /// failed).

@@ -19,7 +19,7 @@ pub(crate) struct EndpointRow {
     pub(crate) seq: i64,
     pub(crate) url: String,
     pub(crate) patterns: Vec<Pattern>,
-    /// The setting of its owner.
+    /// `true` if the owner has enabled the endpoint.
     pub(crate) enabled: bool,
     pub(crate) secret: Secret,
     pub(crate) old_secrets: OldSecrets,
@@ -62,7 +62,7 @@ pub(crate) struct UpdatedEndpoint {
     pub(crate) row: EndpointRow,
     /// `true` if the change starts attempts, `false` if it stops them; `None` if it does neither.
     pub(crate) switched: Option<bool>,
-    /// Whether the URL is a different one.
+    /// `true` if the URL is a different one.
     pub(crate) url_changed: bool,
 }
 

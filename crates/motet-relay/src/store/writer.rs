@@ -56,7 +56,7 @@ pub(super) struct Tx<'a> {
     pub(super) wall: Millis,
     /// The time that due times are written in.
     pub(super) due_now: Millis,
-    /// Whether the counters of events, deliveries and endpoints have taken their step.
+    /// `true` once the counters of events, deliveries and endpoints have taken their step.
     pub(super) stepped: bool,
     /// Wakes for the dispatcher, which it receives once the commit is on disk.
     pub(super) woken: Vec<(i64, Wake)>,
@@ -252,7 +252,7 @@ struct Committer {
     space: StoreSpace,
     /// The reached due time that is stored.
     seen_time: Millis,
-    /// Whether the counters' step is on disk.
+    /// `true` once the step of the counters is on disk.
     stepped: bool,
     /// Number of pages in the log after the last commit.
     log_pages: Arc<AtomicI32>,

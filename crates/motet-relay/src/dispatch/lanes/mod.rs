@@ -81,7 +81,7 @@ struct Lane {
     leased: Vec<i64>,
     /// The leased deliveries that may have become due again: the store is asked about them when they are finished.
     revived: Vec<i64>,
-    /// The store may contain a due delivery that is not leased.
+    /// `true` if the store possibly contains a due delivery that is not leased.
     may_have_due: bool,
     fetching: bool,
     /// The number of its turn, while it is in the queue.

@@ -39,7 +39,7 @@ pub(crate) struct DeliveryFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Redriven {
     pub(crate) redriven: usize,
-    /// Whether matching dead letters are left for another call.
+    /// `true` if matching dead letters are left for another call.
     pub(crate) more: bool,
 }
 

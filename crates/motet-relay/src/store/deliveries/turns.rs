@@ -103,7 +103,7 @@ pub(crate) struct AttemptOutcome {
 pub(crate) struct RecordedAttempt {
     /// When the delivery is due again, if it is still pending.
     pub(crate) retry_at: Option<Millis>,
-    /// Whether this attempt made the delivery a dead letter.
+    /// `true` if this attempt made the delivery a dead letter.
     pub(crate) is_dead: bool,
     pub(crate) change: Option<HoldChange>,
 }
@@ -113,7 +113,7 @@ pub(crate) struct RecordedAttempt {
 pub(crate) struct DeadLettered {
     /// The new dead letters: deliveries with their events.
     pub(crate) letters: Vec<(i64, i64)>,
-    /// Whether there may be more.
+    /// `true` if another step possibly finds more deliveries.
     pub(crate) more: bool,
 }
 
