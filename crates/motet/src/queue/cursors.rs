@@ -371,7 +371,7 @@ mod tests {
 
     /// Starts just before positions wrap, where a carry would count as a held slot.
     #[test]
-    fn counts_stay_right_when_positions_wrap() {
+    fn length_and_held_count_are_exact_when_positions_wrap() {
         for (slots, capacity) in [(Some(4), 4), (None, 3)] {
             let cursors = cursors(capacity, slots, POSITION - 1);
             cursors.hold(1).unwrap();

@@ -36,7 +36,7 @@ fn boxed<'a>(text: &'a str) -> Pin<Box<dyn Future<Output = usize> + Send + 'a>> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn boxed_send_future_holds_a_scope_that_borrows() {
+async fn boxed_send_future_can_hold_a_scope_that_borrows() {
     let text = String::from("four");
     assert_eq!(boxed(&text).await, 8);
 }
@@ -66,7 +66,7 @@ async fn body_that_is_not_send_runs_on_a_local_set() {
 }
 
 #[test]
-fn generic_code_runs_a_scope_of_any_body() {
+fn generic_function_can_run_a_scope_with_a_given_body() {
     async fn generic<F>(body: F) -> Result<u32, ScopeError<String>>
     where
         F: AsyncFnOnce(&Nursery<String>) -> Result<u32, String>,
@@ -79,7 +79,7 @@ fn generic_code_runs_a_scope_of_any_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn generic_code_runs_a_scope_in_a_task() {
+async fn generic_function_can_run_a_given_scope_body_in_a_task() {
     fn in_a_task<F>(n: &Nursery<Infallible>, body: F) -> motet::task::Task<u32>
     where
         F: for<'n> SendBody<&'n Nursery<String>, Result<u32, String>> + Send + 'static,

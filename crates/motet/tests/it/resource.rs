@@ -119,7 +119,7 @@ async fn resource_is_released_when_its_caller_is_dropped_during_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_timeout_ends_an_open_that_hangs() {
+async fn release_timeout_ends_a_hanging_open_of_a_dropped_caller() {
     let log = Log::default();
     let begin = Instant::now();
     scope(async |_: &Nursery<Infallible>| {

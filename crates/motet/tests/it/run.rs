@@ -18,10 +18,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = "MOTET_PROGRAM_OF_THESE_TESTS";
 
-/// The `main` of the programs that the tests below start. It does nothing if the environment names no program.
+/// The `main` of the programs that the tests start. If the environment names no program, it starts one.
 #[test]
 fn this_binary_runs_the_program_that_the_environment_names() {
-    let Ok(program) = std::env::var(PROGRAM) else { return };
+    let Ok(program) = std::env::var(PROGRAM) else {
+        return assert_eq!(Program::start("seven").end().0, Some(7));
+    };
     let code = match program.as_str() {
         "server" => server(),
         "blocked" => motet::run(async |_: &Nursery<Infallible>| {

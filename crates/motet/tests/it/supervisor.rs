@@ -174,7 +174,7 @@ async fn panic_of_the_closure_is_a_failure_of_the_child() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn supervisor_gives_up_at_the_intensity_with_each_failure() {
+async fn supervisor_gives_up_past_max_restarts_with_all_failures() {
     let (log, begin) = (Log::default(), Instant::now());
     let mut starts = 0;
     let supervisor = Supervisor::new()

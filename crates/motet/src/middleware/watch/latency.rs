@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bucket_of_a_duration_ends_at_most_an_eighth_above_it() {
+    fn buckets_rise_with_durations_and_end_at_most_an_eighth_above() {
         let mut before = None;
         for nanos in (0..44).flat_map(|bit| (0..16).map(move |part| (1_u64 << bit) * (16 + part) / 16)) {
             let took = Duration::from_nanos(nanos);

@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         /// The naive model: all items in one list; the first item of each key is in progress.
         #[test]
-        fn lanes_run_the_items_of_a_key_one_at_a_time_and_in_order(
+        fn keyed_items_run_one_at_a_time_per_key_and_in_order(
             steps in proptest::collection::vec((0..5u8, 0..5u64, any::<usize>()), 0..200)
         ) {
             let (mut lanes, mut list) = (Lanes::new(), Vec::<(u64, usize)>::new());

@@ -88,7 +88,7 @@ impl Drop for Nosy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drop_of_an_item_and_a_waker_may_call_the_batcher() {
+async fn dropped_item_and_woken_waker_may_call_the_batcher() {
     within(async |n| {
         let handler = async |items: Vec<Nosy>| items.iter().map(|_| Ok::<_, &str>(1)).collect::<Vec<_>>();
         let batcher = Batcher::builder(n).max_items(3).max_delay(None).build(handler).unwrap();

@@ -70,7 +70,7 @@ fn resource_of_a_dropped_runtime_is_counted_lost_and_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_returns_after_a_release_that_times_out_and_panics() {
+async fn use_of_a_resource_returns_if_its_release_hangs_and_panics() {
     let used = resource(async { Ok::<_, Infallible>(1) })
         .release(async |_, _| {
             let _bomb = Bomb;

@@ -96,7 +96,7 @@ async fn waits<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
 }
 
 #[tokio::test]
-async fn metrics_are_shown_until_their_registration_is_dropped() {
+async fn metrics_are_in_snapshots_until_their_registration_is_dropped() {
     let calls = Metrics::new();
     let part = metrics_with(&calls, |answer: &u32| match answer {
         0 => Verdict::Failure,

@@ -33,7 +33,7 @@ impl Named {
 }
 
 #[tokio::test(start_paused = true)]
-async fn named_policy_is_shown_by_the_scope_of_its_task_until_dropped() {
+async fn named_policy_is_in_snapshots_of_its_scope_until_dropped() {
     scope(async |n: &Nursery<Infallible>| {
         let in_a_child = n.spawn("builds", async { Named::new() }).await.unwrap();
         let shown = n.snapshot();

@@ -172,7 +172,7 @@ async fn wait_that_would_end_past_the_deadline_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadline_drops_the_attempt_and_begins_no_more() {
+async fn deadline_of_a_retry_drops_the_attempt_and_begins_no_more() {
     let begin = Instant::now();
     let deadline = begin + millis(1_000);
     let retry = || steady(millis(400)).attempts(100).unwrap().deadline(deadline);

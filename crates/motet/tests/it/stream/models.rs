@@ -43,7 +43,7 @@ fn items() -> impl Strategy<Value = Vec<(Pause, Pause, bool)>> {
 
 proptest! {
     #[test]
-    fn par_map_agrees_with_a_map(
+    fn par_map_agrees_with_a_sequential_map(
         items in items(),
         workers in 1_usize..6,
         window in prop::option::of(1_usize..20),
@@ -113,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn chunks_within_agrees_with_its_model(
+    fn chunks_within_agrees_with_a_naive_model(
         pauses in prop::collection::vec(0_u64..12, 0..60),
         max_items in 1_usize..6,
         within in 1_u64..20,

@@ -122,7 +122,7 @@ fn window_of_par_map_bounds_the_items_taken_from_the_source() {
 }
 
 #[test]
-fn panic_of_an_item_is_yielded_in_its_position() {
+fn panic_of_an_item_resumes_in_the_reader_in_place_of_it() {
     block_on(async {
         scope(async |n: &Nursery| {
             for ordered in [true, false] {
@@ -157,7 +157,7 @@ fn panic_of_an_item_is_yielded_in_its_position() {
 }
 
 #[test]
-fn panics_of_the_source_and_of_the_function_are_yielded() {
+fn panics_of_source_and_function_resume_in_the_reader() {
     block_on(async {
         scope(async |n: &Nursery| {
             let source = || {
@@ -322,7 +322,7 @@ fn closed_scope_hands_the_source_back() {
 }
 
 #[test]
-fn setting_of_zero_is_an_error_that_hands_the_source_back() {
+fn zero_setting_of_a_stream_is_refused_with_its_name() {
     block_on(async {
         scope(async |n: &Nursery| {
             let one = || tokio_stream::iter([1]);

@@ -47,7 +47,7 @@ async fn exactly_as_many_handlers_run_as_there_are_workers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_items_are_retried_with_backoff_until_dead() {
+async fn failed_items_are_retried_with_backoff_until_done_or_dead() {
     let tries = Log::new();
     let begin = Instant::now();
     let (dead, letters) = queue::bounded(8).unwrap();

@@ -113,7 +113,7 @@ fn life_that_was_never_ready_does_not_reset_the_backoff() {
 }
 
 #[test]
-fn failure_above_the_intensity_stops_all_children() {
+fn failure_beyond_max_restarts_stops_all_children() {
     let mut now = Instant::now();
     let mut machine = machine(&[Restart::Transient, Restart::Permanent]);
     commands(&mut machine, now);
