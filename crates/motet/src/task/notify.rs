@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_waiter_is_not_woken_and_the_others_are() {
+    fn dropped_waiter_is_not_woken_and_unlinks_no_other_waiter() {
         let (notify, gone, count) = (Notify::default(), Arc::<Count>::default(), Arc::<Count>::default());
         for dropped in 0..3 {
             let mut waiters: Vec<_> = (0..3).map(|_| Box::pin(notify.notified())).collect();

@@ -246,7 +246,7 @@ async fn failed_release_keeps_the_error_of_the_body() {
 
 #[tokio::test(start_paused = true)]
 async fn release_counts_distinguish_finished_and_lost_releases() {
-    let failed = Scope::builder().release_timeout(SECOND).run(async |outer: &Nursery<Infallible>| {
+    let ended = scope(async |outer: &Nursery<Infallible>| {
         let guard = scope(async |n: &Nursery<Infallible>| {
             n.defer("good", async |_| ());
             Ok(n.acquire("taken out", async { Ok::<_, io::Error>(1) }, async |_, _| ()).await.unwrap())
@@ -255,12 +255,9 @@ async fn release_counts_distinguish_finished_and_lost_releases() {
         assert_eq!(*guard, 1);
         let counts = outer.release_counts();
         assert_eq!((counts.started, counts.finished, counts.timed_out, counts.lost), (1, 1, 0, 1));
-        outer.defer("hangs", async |_| pending::<()>().await);
-        let outer = Scope::clone(outer);
-        drop(guard);
-        Ok(outer)
+        Ok(())
     });
-    assert!(matches!(failed.await, Err(ScopeError::Release(_))));
+    ended.await.unwrap();
 }
 
 #[test]

@@ -70,7 +70,7 @@ async fn overdue_batch_takes_more_items_until_it_can_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn batches_stay_within_max_weight() {
+async fn batches_stay_within_max_weight_and_heavier_items_are_refused() {
     within(async |n| {
         let batches = Batches::new();
         let weigh = |item: &u32| u64::from(*item);

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::{Batches, ms, within};
 
 #[tokio::test(start_paused = true)]
-async fn concurrent_loads_of_a_key_share_one_lookup() {
+async fn concurrent_loads_of_a_key_share_one_lookup_until_it_runs() {
     within(async |n| {
         let batches = Batches::new();
         let noting = batches.clone();

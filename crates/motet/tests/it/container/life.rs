@@ -24,18 +24,31 @@ async fn independent_components_start_concurrently() {
     .unwrap();
 }
 
+/// Level by level the start would take 380 ms: the slow `B` delays only `D`, which needs it.
+fn of_two_levels() -> Container {
+    let mut c = Container::new();
+    c.provide(|| after(50, A));
+    c.provide(|| after(200, B));
+    c.provide(|_: Arc<A>| after(150, C)).on_start(|_| after(20, ()));
+    c.provide(|_: Arc<B>, _: Arc<C>| after(10, D));
+    c
+}
+
 #[tokio::test(start_paused = true)]
 async fn component_starts_as_soon_as_its_own_dependencies_are_ready() {
     within(async |n| {
         let begin = Instant::now();
-        let mut c = Container::new();
-        // Level by level the start would take 350 ms: the slow component delays only the last one.
-        c.provide(|| after(50, A));
-        c.provide(|| after(200, B));
-        c.provide(|_: Arc<A>| after(150, C)).on_start(|_| after(20, ()));
-        c.provide(|_: Arc<B>, _: Arc<C>| after(10, D));
-        let running = started(n, c).await;
+        drop(started(n, of_two_levels()).await);
         assert_eq!(begin.elapsed(), millis(230));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_report_has_the_critical_path_with_waits_and_times() {
+    within(async |n| {
+        let running = started(n, of_two_levels()).await;
         let report = running.start_report();
         let path: Vec<_> = report
             .critical_path()

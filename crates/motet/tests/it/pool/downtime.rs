@@ -170,7 +170,21 @@ async fn existing_connections_serve_while_no_more_can_be_made() {
             }));
             drop(held);
             uses.await.into_iter().for_each(|used| used.unwrap());
+        },
+    )
+    .await;
+}
 
+#[tokio::test(start_paused = true)]
+async fn waiter_fails_when_the_last_connection_breaks_during_downtime() {
+    let backend = Backend::limited_to(4);
+    with_pool(
+        &backend,
+        |pool| no_jitter(pool).max(4).acquire_timeout(seconds(1)),
+        async |_, pool| {
+            let first = pool.acquire().await.unwrap();
+            backend.behave(|b| b.connect = Answer::Fail);
+            drop(first);
             let held = pool.acquire().await.unwrap();
             let Err(AcquireError::TimedOut { cause: Some(_) }) = pool.acquire().await else {
                 panic!("the timeout has no cause")

@@ -43,6 +43,12 @@ async fn registry_is_bounded_and_keeps_open_and_used_breakers() {
     assert_eq!(breakers.get(&8).state(), BreakerState::ForcedOpen);
     permit.failure();
     assert!(breakers.get(&9).try_acquire().is_err(), "a breaker in use was evicted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn removed_key_gets_a_new_breaker() {
+    let breakers = CircuitBreakers::with_builder(max(3), CircuitBreaker::builder()).unwrap();
+    breakers.get(&8).force_open();
     assert!(breakers.remove(&8).is_some());
     assert!(breakers.get(&8).try_acquire().is_ok());
 }

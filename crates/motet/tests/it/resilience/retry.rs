@@ -232,7 +232,7 @@ async fn no_attempt_begins_after_one_that_blocked_past_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempt_timeout_ends_a_hanging_attempt() {
+async fn attempt_timeout_ends_a_hanging_attempt_if_it_is_nearest() {
     let retry = steady(millis(10)).attempt_timeout(millis(100));
     let begin = Instant::now();
     let error = retry.run(pending::<Result<(), &str>>).await.unwrap_err();

@@ -30,7 +30,7 @@ fn paced<const N: usize>(pauses: [u32; N]) -> impl Stream<Item = u32> {
 }
 
 #[test]
-fn until_ends_at_the_cancellation_and_drops_its_source() {
+fn until_ends_with_its_source_or_token_and_drops_the_source() {
     block_on(async {
         let (token, live) = (CancelToken::new(), Live::default());
         let held = live.enter();

@@ -51,6 +51,10 @@ async fn delayed_retry_leads_its_rank_and_no_better_one() {
     fill(&sender, [30, 0, 22]).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(rest(&receiver), [0, 20, 21, 22, 30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delayed_retry_comes_first_in_a_lifo_queue() {
     let (sender, receiver) = queue::lifo(4).unwrap();
     fill(&sender, [1]).await;
     receiver.try_lease().unwrap().retry(Duration::from_secs(5)).await.unwrap();

@@ -96,7 +96,7 @@ fn limit_changes_only_after_a_window_with_enough_calls() {
 }
 
 #[test]
-fn many_failures_lower_the_limit_and_a_few_do_not() {
+fn limit_falls_with_many_failures_not_a_few_and_recovers() {
     let (mut rules, mut now) = (AdaptiveRules::new(config()), Instant::now());
     let mut second = |failures: u32| {
         for number in 0..100 {
