@@ -116,7 +116,7 @@ fn quick() -> AutoDisable {
 }
 
 #[tokio::test]
-async fn failures_of_relay_itself_are_not_counted_and_share_a_row() {
+async fn failures_of_relay_itself_do_not_count_and_share_a_log_row() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();

@@ -251,7 +251,7 @@ async fn start_after_a_failed_first_start_prints_a_valid_key() {
 }
 
 #[tokio::test]
-async fn data_is_readable_by_the_owner_only_and_has_no_clear_key() {
+async fn data_is_readable_by_its_owner_only_and_hides_the_api_key() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = used().await;

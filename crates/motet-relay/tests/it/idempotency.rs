@@ -55,7 +55,7 @@ async fn concurrent_equal_requests_store_one_event() {
 }
 
 #[tokio::test]
-async fn concurrent_different_requests_of_one_key_conflict() {
+async fn of_concurrent_different_events_under_a_key_one_is_accepted() {
     let relay = Relay::start().await;
     let client = relay.client();
     for round in 0..10 {
