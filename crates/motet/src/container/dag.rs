@@ -195,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn path_from_top_starts_at_a_root_and_follows_the_edges(needs in acyclic()) {
+        fn path_from_top_leads_from_a_root_to_the_node_along_edges(needs in acyclic()) {
             let needed_by = reversed(&needs);
             for node in 0..needs.len() {
                 let path = path_from_top(&needed_by, node);

@@ -101,17 +101,17 @@ fn each_success_counts_once_in_its_generation() {
 }
 
 #[test]
-fn planted_lost_update_is_found() {
+fn planted_bug_of_a_lost_update_is_found() {
     finds("rate.lost_update", "two_threads_never_take_the_same_cell");
 }
 
 #[test]
-fn planted_late_time_is_found() {
+fn planted_bug_of_a_time_published_late_is_found() {
     finds("breaker.publish_late", "reader_that_sees_a_reset_sees_no_time_of_an_earlier_opening");
 }
 
 #[test]
-fn planted_lost_success_is_found() {
+fn planted_bug_of_a_lost_success_is_found() {
     finds("breaker.forget_successes", "each_success_counts_once_in_its_generation");
 }
 

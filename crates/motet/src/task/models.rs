@@ -93,7 +93,7 @@ fn end_of_the_last_child_wakes_the_scope() {
 
 /// In a process of its own: a deadlock that loom finds aborts it.
 #[test]
-fn planted_lost_wake_up_is_found() {
+fn planted_bugs_of_a_lost_wake_up_are_found() {
     // The first needs two threads: in one, nothing happens between the question and the waker.
     for planted in ["scope.check_once", "scope.skip_wake"] {
         let probe = Command::new(std::env::current_exe().unwrap())

@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn balance_after_a_pause_lies_between_floor_and_earnings(
+    fn budget_decays_to_floor_plus_recent_earnings_in_ten_seconds(
         rates in some_rates(), idle in 10_000..LAST_TICK / 2, balance in 0..=MOST, calls in 0..1_000_000_u64,
     ) {
         let after = Tokens { balance, at: 0 }.earned(rates, calls, idle);
