@@ -145,7 +145,10 @@ impl Core {
             if most == 0 || !redirect::is_one(response.status, &response.headers) {
                 return Ok(response);
             }
-            if followed == most && !mutant!("http.endless_redirects") {
+            if mutant!("http.endless_redirects") {
+                followed = 0;
+            }
+            if followed == most {
                 return Err(call.error(ErrorKind::Redirect(Redirect::TooMany)));
             }
             followed += 1;
@@ -187,8 +190,10 @@ impl Core {
     /// Waits for a slot, until the deadline of the call.
     async fn place(&self, call: &Call<'_>) -> Result<BulkheadPermit<'static>, RejectedError> {
         let place = self.places.take(call.host);
-        let deadline = call.deadline.filter(|_| !mutant!("http.wait_for_place_for_ever"));
-        let Some(deadline) = deadline else { return place.await };
+        if mutant!("http.wait_for_place_for_ever") {
+            return place.await;
+        }
+        let Some(deadline) = call.deadline else { return place.await };
         match timeout_at(deadline, place).await {
             Ok(place) => place,
             Err(_) => {
@@ -234,7 +239,10 @@ impl Core {
             let filled = response.fill().await;
             return filled.map_err(|error| error.repeat(call.repeat));
         }
-        if judge::is_passing(response.status) && call.repeat.sent && !mutant!("http.leave_body_unread") {
+        if mutant!("http.leave_body_unread") {
+            return Ok(());
+        }
+        if judge::is_passing(response.status) && call.repeat.sent {
             // The response is probably dropped for a retry, which can then use its connection.
             response.drain().await;
         }

@@ -92,8 +92,10 @@ impl Exchange {
     /// Waits until the timeout of the headers elapses. Wakes its task at the deadline of the call, which the caller
     /// enforces.
     pub(super) fn poll_head(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Limits { deadline, head, .. } = self.limits;
-        let head = head.filter(|_| !mutant!("http.no_head_deadline"));
+        let Limits { deadline, mut head, .. } = self.limits;
+        if mutant!("http.no_head_deadline") {
+            head = None;
+        }
         ready!(self.as_mut().poll_due(deadline, head, cx));
         if self.is_late() {
             cx.waker().wake_by_ref();
@@ -173,8 +175,12 @@ impl Exchange {
                 *this.begun = data;
                 continue;
             }
-            if this.pieces.is_empty() && !mutant!("http.lose_begun") {
-                this.pieces.extend_from_slice(&std::mem::take(this.begun));
+            if this.pieces.is_empty() {
+                let begun = std::mem::take(this.begun);
+                this.pieces.extend_from_slice(&begun);
+                if mutant!("http.lose_begun") {
+                    this.pieces.clear();
+                }
             }
             this.pieces.extend_from_slice(&data);
         }
@@ -227,9 +233,10 @@ impl Exchange {
         let mut this = self.project();
         this.timer.set(None);
         *this.rest = None;
-        if !mutant!("http.keep_place") {
-            *this.place = None;
+        if mutant!("http.keep_place") {
+            return;
         }
+        *this.place = None;
     }
 
     fn end_early(self: Pin<&mut Self>, kind: ErrorKind) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -265,7 +272,10 @@ impl Exchange {
             let Some(mut timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
             // Unconstrained: the awaited future takes part in the coop budget, and may have used it up.
             ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
-            if timer.deadline() >= due || mutant!("http.ring_early") {
+            if mutant!("http.ring_early") {
+                return Poll::Ready(());
+            }
+            if timer.deadline() >= due {
                 return Poll::Ready(());
             }
             timer.reset(due);

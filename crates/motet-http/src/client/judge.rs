@@ -58,14 +58,22 @@ pub(super) fn failure(is_retryable: bool) -> Class {
 }
 
 pub(super) fn status(code: StatusCode, repeat: Repeat, retry_after: Option<Duration>) -> Class {
-    let verdict = match code.as_u16() {
+    let mut verdict = match code.as_u16() {
         408 | 425 | 429 => Verdict::Ignore,
-        _ if mutant!("http.pass_every_status") => Verdict::Success,
         501 | 505 => Verdict::Success,
         500.. => Verdict::Failure,
         _ => Verdict::Success,
     };
-    let in_time = retry_after.is_none_or(|after| after <= repeat.patience || mutant!("http.no_patience"));
+    if mutant!("http.pass_every_status") {
+        verdict = match verdict {
+            Verdict::Failure => Verdict::Success,
+            other => other,
+        };
+    }
+    let mut in_time = retry_after.is_none_or(|after| after <= repeat.patience);
+    if mutant!("http.no_patience") {
+        in_time = true;
+    }
     Class { verdict, retryable: is_passing(code) && repeat.sent && in_time, retry_after }
 }
 

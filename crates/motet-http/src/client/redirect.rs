@@ -57,7 +57,11 @@ pub(super) fn follow(request: &mut Request, status: StatusCode, headers: &Header
         return Err(Redirect::BodyIsGone);
     }
     let uri = target::to_uri(&to).map_err(|_| Redirect::NoTarget)?;
-    if Host::of(&uri) != Host::of(request.uri()) && !mutant!("http.keep_credentials") {
+    let mut other_host = Host::of(&uri) != Host::of(request.uri());
+    if mutant!("http.keep_credentials") {
+        other_host = false;
+    }
+    if other_host {
         let others: Vec<_> = request.headers.keys().filter(|name| !goes_elsewhere(name)).cloned().collect();
         others.into_iter().for_each(|name| drop(request.headers.remove(name)));
     }

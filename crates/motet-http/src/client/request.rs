@@ -175,12 +175,12 @@ impl Request {
         if self.body.as_bytes().is_none() {
             return Repeat::NEVER;
         }
-        let told = self.settings.repeatable;
-        Repeat {
-            sent: told.unwrap_or_else(|| self.line.method.is_idempotent() || mutant!("http.retry_unsafe")),
-            unsent: told != Some(false),
-            patience,
+        let set = self.settings.repeatable;
+        let mut sent = set.unwrap_or_else(|| self.line.method.is_idempotent());
+        if mutant!("http.retry_unsafe") {
+            sent = set.unwrap_or(true);
         }
+        Repeat { sent, unsent: set != Some(false), patience }
     }
 }
 

@@ -171,7 +171,10 @@ impl Response {
 
     /// Reads the whole body, if it is not too large.
     pub(super) async fn fill(&mut self) -> Result<(), Error> {
-        let limit = if mutant!("http.no_cap") { usize::MAX } else { self.exchange.max_body() };
+        let mut limit = self.exchange.max_body();
+        if mutant!("http.no_cap") {
+            limit = usize::MAX;
+        }
         // The length may be known before the body is read.
         let fits = self.exchange.size_hint().lower() <= limit as u64;
         if fits && self.exchange.as_mut().fill(limit).await? && self.exchange.begun().len() <= limit {

@@ -8,7 +8,10 @@ use motet::mutant;
 
 /// Returns the delay that a response asks for.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
-    retry_after(headers, None).filter(|_| !mutant!("http.ignore_retry_after"))
+    if mutant!("http.ignore_retry_after") {
+        return None;
+    }
+    retry_after(headers, None)
 }
 
 /// Returns how long an answer with these headers asks to wait, by its `Retry-After`: a number of seconds, or a date in any

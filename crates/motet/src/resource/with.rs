@@ -126,12 +126,14 @@ where
                 let mut acquired = acquired;
                 Caught::new(using(&mut acquired)).await
             };
-            let exit = match &ended {
+            let mut exit = match &ended {
                 Ok(Ok(_)) => Exit::Ok,
-                Ok(Err(_)) if mutant!("resource.always_commit") => Exit::Ok,
                 Ok(Err(_)) => Exit::Err,
                 Err(_) => Exit::Panic,
             };
+            if mutant!("resource.always_commit") {
+                exit = Exit::Ok;
+            }
             let released = owed.release(exit).await;
             match (ended, released) {
                 (Err(payload), _) => resume_unwind(payload),

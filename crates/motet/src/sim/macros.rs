@@ -80,10 +80,10 @@ macro_rules! sometimes {
 /// # Examples
 /// ```
 /// # let mut wakers = vec![1];
-/// if !motet::mutant!("scope.skip_wake") {
-///     wakers.pop();
+/// if motet::mutant!("scope.skip_wake") {
+///     wakers.clear();
 /// }
-/// # assert!(wakers.is_empty());
+/// # assert_eq!(wakers, [1]);
 /// ```
 #[macro_export]
 macro_rules! mutant {

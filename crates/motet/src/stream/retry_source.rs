@@ -110,9 +110,10 @@ where
                         // The next error counts as the first one, so this item makes the deposit of a new operation.
                         deposit(this.retry);
                     }
-                    if !mutant!("stream.count_for_ever") {
-                        *this.tries = 1;
+                    if mutant!("stream.count_for_ever") {
+                        return Poll::Ready(Some(Ok(item)));
                     }
+                    *this.tries = 1;
                     return Poll::Ready(Some(Ok(item)));
                 }
                 Some(Err(error)) => {

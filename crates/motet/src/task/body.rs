@@ -70,7 +70,10 @@ where
                 continue;
             }
             let Some(at) = core.deadline else { return Poll::Pending };
-            if this.sleep.is_none() && !mutant!("scope.unarmed_deadline") {
+            if mutant!("scope.unarmed_deadline") {
+                return Poll::Pending;
+            }
+            if this.sleep.is_none() {
                 this.sleep.set(Some(sleep_until(at)));
             }
             match this.sleep.as_mut().as_pin_mut().map(|sleep| poll_limit(sleep, had_budget, cx)) {

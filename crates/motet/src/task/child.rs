@@ -131,10 +131,14 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
             (Err(error), policy) => {
                 let failure = ChildError { task: Some(link.name()), error };
                 core.state().failures.push(Box::new(failure));
-                if policy == Policy::FailFast && !mutant!("scope.fail_slow") {
+                let reported = Err(TaskError::Reported { task: link.name() });
+                if mutant!("scope.fail_slow") {
+                    return reported;
+                }
+                if policy == Policy::FailFast {
                     core.raise(Level::Work, &Reason::by(ReasonKind::Failed, Some(link.name())));
                 }
-                Err(TaskError::Reported { task: link.name() })
+                reported
             }
         }
     }
@@ -203,7 +207,10 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
                         // Only once: the waker of a task is the same at every poll.
                         link.list(node, cx);
                     }
-                    if stop || !link.must_stop() || mutant!("task.miss_cancel") {
+                    if mutant!("task.miss_cancel") {
+                        return Poll::Pending;
+                    }
+                    if stop || !link.must_stop() {
                         return Poll::Pending;
                     }
                 }

@@ -23,10 +23,10 @@ pub(crate) async fn cooperative<F: Future>(
     let mut future = pin!(future);
     let mut out_of_grace = pin!(async {
         let reason = token.cancelled().await.clone();
-        match mutant!("coop.endless_grace") {
-            true => pending().await,
-            false => sleep(grace).await,
+        if mutant!("coop.endless_grace") {
+            pending::<()>().await;
         }
+        sleep(grace).await;
         reason
     });
     poll_fn(|cx| {

@@ -314,9 +314,11 @@ impl Class {
     /// The level at which children of this class are cancelled.
     #[inline]
     pub(crate) fn cancelled_at(self) -> Level {
+        if mutant!("scope.services_first") {
+            return Level::Children;
+        }
         match self {
             Self::Work => Level::Children,
-            Self::Service if mutant!("scope.services_first") => Level::Children,
             Self::Service => Level::Services,
         }
     }

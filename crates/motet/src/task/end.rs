@@ -132,10 +132,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let mut host = match &scope.parent {
-        Some(above) if mutant!("scope.adopt_above") => above,
-        _ => scope,
-    };
+    let mut host = scope;
+    if mutant!("scope.adopt_above") {
+        host = scope.parent.as_ref().unwrap_or(scope);
+    }
     let mut future = future;
     loop {
         let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);

@@ -92,7 +92,10 @@ impl Core {
                 Event::Lost => &one.releases.lost,
             };
             counter.fetch_add(1, Ordering::Relaxed);
-            core = if mutant!("release.count_here_only") { None } else { one.parent.as_deref() };
+            core = one.parent.as_deref();
+            if mutant!("release.count_here_only") {
+                core = None;
+            }
         }
     }
 }
@@ -101,7 +104,10 @@ impl Core {
 /// release is pending.
 pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>>> {
     let last = core.state().finalizers.last_key_value().map(|(_, last)| last.site)?;
-    let stop = if mutant!("resource.unshielded") { Stop::Drop } else { Stop::Never };
+    let mut stop = Stop::Never;
+    if mutant!("resource.unshielded") {
+        stop = Stop::Drop;
+    }
     let spec = Spec::new(Name::from("release"), last, Class::Work, stop);
     let scope = Arc::clone(core);
     let releases = async move {
@@ -206,9 +212,12 @@ pub(crate) async fn run(
         Err(panicked) => Err(panicked),
     };
     counted.event = match &outcome {
-        Err(ReleaseErrorCause::TimedOut(_)) if !mutant!("release.finished_late") => Event::TimedOut,
+        Err(ReleaseErrorCause::TimedOut(_)) => Event::TimedOut,
         _ => Event::Finished,
     };
+    if mutant!("release.finished_late") {
+        counted.event = Event::Finished;
+    }
     outcome.map_err(|source| {
         crate::log::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
         ReleaseError { resource, source }

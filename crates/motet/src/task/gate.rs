@@ -87,7 +87,10 @@ impl Gate {
         // Release: a thread that sees zero also sees the writes of the child. Acquire: the last child wakes on behalf of all.
         let before = self.counts.fetch_sub(class.one(), Ordering::AcqRel);
         let last = class.of(before) == 1;
-        if last && !mutant!("scope.skip_wake") {
+        if mutant!("scope.skip_wake") {
+            return last;
+        }
+        if last {
             self.wake_joiner();
         }
         last
@@ -112,8 +115,11 @@ impl Gate {
             return Poll::Ready(());
         }
         self.set_joiner(cx.waker());
+        if mutant!("scope.check_once") {
+            return Poll::Pending;
+        }
         // Checked again after the waker is stored: the last child may have left in between.
-        if !mutant!("scope.check_once") && done() { Poll::Ready(()) } else { Poll::Pending }
+        if done() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     pub(crate) fn set_joiner(&self, waker: &Waker) {

@@ -264,11 +264,11 @@ impl ScopeBuilder {
             Deadline::At(at) => Some(at),
         });
         let around = if self.shielded { None } else { parent.deadline };
-        let deadline = match (own.flatten(), around) {
-            (Some(own), Some(_)) if mutant!("scope.own_deadline") => Some(own),
-            (Some(own), Some(around)) => Some(own.min(around)),
-            (own, around) => own.or(around),
-        };
+        let own = own.flatten();
+        let mut deadline = [own, around].into_iter().flatten().min();
+        if mutant!("scope.own_deadline") {
+            deadline = own.or(around);
+        }
         let settings = Settings {
             name: self.name,
             site,

@@ -84,9 +84,10 @@ impl Scope {
                 };
                 let id = opened.as_ref().ok().map(|(_, id)| *id);
                 let sent = caller.send(opened.map(|(acquired, _)| acquired));
-                if let (Err(refused), Some(id)) = (sent, id)
-                    && !mutant!("acquire.keep_for_nobody")
-                {
+                if mutant!("acquire.keep_for_nobody") {
+                    return;
+                }
+                if let (Err(refused), Some(id)) = (sent, id) {
                     // The caller is gone, so the resource is not kept until the end of the scope.
                     drop(refused);
                     if let Err(failed) = finalizer::release_now(&host, id, Exit::Cancelled).await {

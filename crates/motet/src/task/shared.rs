@@ -76,10 +76,10 @@ impl<T, E> SharedTask<T, E> {
             State::Ended(output) => return Poll::Ready(Arc::clone(output)),
             State::Running(task) => {
                 // The task keeps only the last waker; this waker wakes all handles.
-                let all = match mutant!("shared.wake_last") {
-                    true => cx.waker().clone(),
-                    false => this.place.all(),
-                };
+                let mut all = this.place.all();
+                if mutant!("shared.wake_last") {
+                    all = cx.waker().clone();
+                }
                 match Pin::new(task).poll(&mut Context::from_waker(&all)) {
                     Poll::Ready(output) => Arc::new(output),
                     Poll::Pending => return Poll::Pending,

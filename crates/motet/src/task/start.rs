@@ -30,9 +30,11 @@ impl<R, E> Ready<R, E> {
     ///
     /// If the starter is gone, the value is dropped, and the task remains a child of its scope.
     pub fn send(self, value: R) {
-        if let Some(starter) = take(&self.0)
-            && !mutant!("start.lose_answer")
-        {
+        let starter = take(&self.0);
+        if mutant!("start.lose_answer") {
+            return;
+        }
+        if let Some(starter) = starter {
             drop(starter.send(Ok(value)));
         }
     }
@@ -107,9 +109,13 @@ pub(crate) async fn answering<R, E>(
         Ok(()) => NotReady::Returned,
         Err(error) => NotReady::Failed(error),
     };
-    match starter.send(Err(failed)) {
+    let sent = starter.send(Err(failed));
+    if mutant!("start.swallow_error") {
+        return Ok(Started::Answered);
+    }
+    match sent {
         // The starter is gone, so the error goes to the scope.
-        Err(Err(NotReady::Failed(error))) if !mutant!("start.swallow_error") => Err(error),
+        Err(Err(NotReady::Failed(error))) => Err(error),
         _ => Ok(Started::Answered),
     }
 }

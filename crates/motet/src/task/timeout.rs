@@ -150,9 +150,10 @@ impl<F: Future> Timeout<F> {
             return Poll::Pending;
         }
         this.timer.set(None);
-        if !mutant!("timeout.keep_future") {
-            this.future.set(None);
+        if mutant!("timeout.keep_future") {
+            return Poll::Ready(Err(TimeoutError(())));
         }
+        this.future.set(None);
         Poll::Ready(Err(TimeoutError(())))
     }
 }

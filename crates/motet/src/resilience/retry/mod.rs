@@ -286,8 +286,8 @@ impl Retry {
         remaining: Option<Duration>,
     ) -> RetryDecision {
         let mut is_last = tries >= self.attempts;
-        if mutant!("resilience.hint_adds_attempts") && hint.is_some() {
-            is_last = false;
+        if mutant!("resilience.hint_adds_attempts") {
+            is_last &= hint.is_none();
         }
         if is_last {
             return RetryDecision::GiveUp(ErrorKind::AttemptsExhausted);

@@ -83,9 +83,11 @@ impl<T> Hub<T> {
         }
         // Registered also while the task waits for the source, so that it is woken when the last reader is dropped.
         let replaced = state.driver.replace(waker);
-        let full = matches!(self.lag, Lag::Wait(_))
-            && state.readers.iter().any(|(_, reader)| reader.items.len() >= self.capacity())
-            && !mutant!("stream.broadcast_no_wait");
+        let mut full = matches!(self.lag, Lag::Wait(_))
+            && state.readers.iter().any(|(_, reader)| reader.items.len() >= self.capacity());
+        if mutant!("stream.broadcast_no_wait") {
+            full = false;
+        }
         drop(state);
         drop(replaced);
         if full { Poll::Pending } else { Poll::Ready(true) }

@@ -114,11 +114,11 @@ impl<T> Slot<T> {
     #[cold]
     #[inline(never)]
     fn wake(&self) {
-        if let Some(waits) = self.waits.take()
-            && !mutant!("stream.never_wake_group")
-        {
-            wake_each([waits]);
+        let waits = self.waits.take();
+        if mutant!("stream.never_wake_group") {
+            return;
         }
+        wake_each(waits);
     }
 
     #[inline]

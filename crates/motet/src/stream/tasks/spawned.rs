@@ -144,7 +144,10 @@ impl<T> Unpin for Spawned<T> {}
 
 impl<T> Drop for Spawned<T> {
     fn drop(&mut self) {
-        if !self.over && !mutant!("stream.keep_tasks") {
+        if mutant!("stream.keep_tasks") {
+            self.tasks.clear();
+        }
+        if !self.over {
             let reason = Reason::requested("the stream was dropped");
             self.tasks.iter().for_each(|task| task.cancel(reason.clone()));
         }

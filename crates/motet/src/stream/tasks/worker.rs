@@ -144,10 +144,11 @@ where
                 }
                 Err(payload) => {
                     let dropped = catch_unwind(AssertUnwindSafe(|| current.set(None)));
-                    if !mutant!("stream.lose_panic") {
-                        let panicked = self.panicked(payload);
-                        self.results.push(Err(panicked));
+                    if mutant!("stream.lose_panic") {
+                        continue;
                     }
+                    let panicked = self.panicked(payload);
+                    self.results.push(Err(panicked));
                     if let Err(second) = dropped {
                         // The item has one panic; the second one is passed to the scope.
                         drop(self.panicked(second));

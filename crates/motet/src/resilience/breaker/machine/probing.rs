@@ -40,8 +40,8 @@ impl Probing {
     /// Records the outcome of a probe; `None` if it does not count. Returns `false` if its lease has expired.
     pub(super) fn end(&mut self, probe: u32, ended: Option<EndedCall>) -> bool {
         let Some(at) = self.leases.iter().position(|(number, _)| *number == probe) else { return false };
-        if mutant!("breaker.keep_cancelled_probe") && ended.is_none() {
-            return true;
+        if mutant!("breaker.keep_cancelled_probe") {
+            let Some(_) = ended else { return true };
         }
         self.leases.swap_remove(at);
         if let Some(ended) = ended {
