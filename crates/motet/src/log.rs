@@ -3,17 +3,12 @@
 //! A subscriber is user code, and so is the `Display` of a user's error. Both may panic, and some events are logged while
 //! state is half changed. Therefore all events of this crate use these macros, which catch the panic.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use crate::task::core::panic_words;
+use crate::sync::catch;
 
 /// Runs the closure that builds an event and passes it to the subscriber, and catches its panic, which the panic hook has
 /// reported.
 pub(crate) fn harmless(event: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(event)) {
-        // The drop of the payload may panic as well.
-        let _words = panic_words(payload);
-    }
+    let _panic = catch(event);
 }
 
 macro_rules! error {

@@ -9,8 +9,8 @@ use super::load::{Asked, Load};
 use super::run::{BatchOutcome, starter};
 use super::state::SlotMap;
 use super::stats::BatchStats;
+use crate::sync::quietly_drop;
 use crate::task::Scope;
-use crate::task::caught::quietly_drop;
 use crate::{mutant, sim};
 
 /// Looks up values by key, in batches that contain each key once for all its callers.

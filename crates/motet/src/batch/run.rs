@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::shared::{BatchShared, Start};
 use super::slots::{Answers, BatchSlots, Failure};
 use super::state::SlotMap;
+use crate::sync::{Class, panic_words};
 use crate::task::caught::Caught;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::coop::cooperative;
-use crate::task::core::{Level, panic_words};
-use crate::task::gate::Class;
+use crate::task::core::Level;
 use crate::task::{CancelToken, Scope};
 use crate::{mutant, sim};
 

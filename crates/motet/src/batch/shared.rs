@@ -1,6 +1,6 @@
 //! The state that the handles of a batcher, its waiting callers and its running batches share.
 
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -12,10 +12,8 @@ use super::run::Running;
 use super::slots::{Answer, Answers, BatchSlots, Ended, Found};
 use super::state::{Batch, BatchState, SlotMap, Waiter};
 use crate::mutant;
-use crate::task::core::{Level, panic_message};
-use crate::task::notify::Notify;
-use crate::task::renew::renew;
-use crate::task::wakers::wake_each;
+use crate::sync::{Notify, WakeList, catch, renew, wake_each};
+use crate::task::core::Level;
 use crate::task::{Name, Scope};
 
 pub(super) type BatchCore<T, R, E> = BatchState<T, Waker, Arc<BatchSlots<T, R, E>>>;
@@ -51,7 +49,7 @@ pub(super) type Spread<R, E> = fn(&SlotMap, Vec<Result<R, E>>) -> Vec<Option<Res
 /// The work that follows a change of the state, once the lock is released.
 struct BatchTodo<T, R, E> {
     batches: Vec<Running<T, R, E>>,
-    wakers: Vec<Waker>,
+    wake: WakeList,
 }
 
 impl<T, R, E> BatchShared<T, R, E> {
@@ -98,15 +96,15 @@ impl<T, R, E> BatchShared<T, R, E> {
 
     #[inline(never)]
     fn settle_slow(self: &Arc<Self>, mut state: MutexGuard<'_, BatchCore<T, R, E>>) {
-        let mut todo = BatchTodo { batches: Vec::new(), wakers: Vec::new() };
+        let mut todo = BatchTodo { batches: Vec::new(), wake: WakeList::default() };
         while let Some(batch) = state.next() {
             todo.batches.push(self.take(batch));
         }
-        state.offer(&mut todo.wakers);
+        state.offer(&mut todo.wake);
         let unwatched = state.wants_watch();
         state.watched |= unwatched;
         drop(state);
-        wake_each(todo.wakers);
+        todo.wake.wake();
         todo.batches.into_iter().for_each(&self.start);
         if unwatched {
             (self.start_watch)(self);
@@ -269,8 +267,7 @@ impl<T, R, E> BatchShared<T, R, E> {
 
     /// Drops a value whose drop may panic, in a task that has no caller for that panic.
     pub(super) fn drop_caught<X>(&self, value: X) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            let message = panic_message(&*payload);
+        if let Err(message) = catch(|| drop(value)) {
             crate::log::error!(scope = self.scope.name(), batcher = %self.name, message, "an answer panicked when it was dropped");
         }
     }

@@ -1,11 +1,12 @@
 //! The answers of one batch and the wakers of its callers, shared by all its callers.
+//!
+//! The callers are no [`WaitList`](crate::sync::WaitList): a caller is found by its slot, and all are answered together.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::state::Waiter;
-use crate::task::caught::quietly_drop;
-use crate::task::renew::Renewal;
+use crate::sync::{Renewal, quietly_drop};
 
 pub(super) struct BatchSlots<T, R, E> {
     pub(super) number: u64,

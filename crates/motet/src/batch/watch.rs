@@ -13,9 +13,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::shared::BatchShared;
 use super::state::Watch;
+use crate::sync::Class;
 use crate::task::CancelToken;
 use crate::task::child::{Plain, Spec, launch};
-use crate::task::gate::Class;
 
 /// Starts the watch as a service, so that the scope does not wait for a deadline at its end.
 pub(super) fn start<T, R, E>(shared: &Arc<BatchShared<T, R, E>>)

@@ -10,8 +10,9 @@ use super::graph::{Graph, Needed};
 use super::provider::Lifetime;
 use super::store::{ComponentSlot, Store, StoreLife};
 use crate::mutant;
+use crate::sync::panic_words;
 use crate::task::caught::Caught;
-use crate::task::core::{Level, panic_words};
+use crate::task::core::Level;
 use crate::task::{Name, gather, timeout};
 
 /// The health of a component. Worse health is smaller.

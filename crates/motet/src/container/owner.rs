@@ -7,9 +7,9 @@ use super::StopReport;
 use super::stop::PendingStop;
 use super::store::{Store, StoreLife};
 use crate::resource::Exit;
+use crate::sync::Class;
 use crate::task::end::{adopt, inherit};
 use crate::task::finalizer::{self, Finalizer};
-use crate::task::gate::Class;
 use crate::task::member::Member;
 use crate::task::{Name, Reason};
 

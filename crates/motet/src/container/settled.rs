@@ -3,7 +3,7 @@ use std::sync::OnceLock;
 use tokio::task::coop;
 
 use super::store::BuildOutcome;
-use crate::task::notify::Notify;
+use crate::sync::Notify;
 
 /// The outcome of a build, for all callers that wait for it.
 ///

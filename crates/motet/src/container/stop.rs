@@ -1,6 +1,5 @@
 //! The stop of components: each once, in reverse order, even if one of them fails.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,9 @@ use super::store::{BuiltComponent, ComponentSlot, Store, StoreLife};
 use super::{StopReport, Stopped};
 use crate::mutant;
 use crate::resource::Owe;
+use crate::sync::{catch, panic_words};
 use crate::task::caught::Caught;
-use crate::task::core::{Level, panic_words};
+use crate::task::core::Level;
 use crate::task::end::{adopt, finish};
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::options::Open;
@@ -195,8 +195,8 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopError> {
     if let Some(open) = open {
         end_scope(open, limit, &mut failures).await;
     }
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        failures.push(StopCause::DropPanicked(panic_words(payload)));
+    if let Err(panic) = catch(|| drop(value)) {
+        failures.push(StopCause::DropPanicked(panic));
     }
     failures.into_iter().map(StopError).collect()
 }

@@ -20,11 +20,10 @@ use super::settled::{SettledBuild, until};
 use super::start_report::Started;
 use super::{ComponentBuildError, StartReport, StopReport, Stopped};
 use crate::observe::Registration;
+use crate::sync::{Class, Notify};
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
-use crate::task::gate::Class;
 use crate::task::member::Member;
-use crate::task::notify::Notify;
 use crate::task::{CancelToken, Either, Reason, race};
 
 pub(crate) type BuildOutcome = Result<Value, ComponentBuildError>;

@@ -1,12 +1,11 @@
 //! The call of a listener, with its panics contained.
 
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::error::ListenerErrorCause;
-use crate::task::core::panic_words;
+use crate::sync::{catch, quietly_drop};
 
 pub(super) type ListenerOutput = Result<(), Box<dyn Error + Send + Sync>>;
 pub(super) type Future = Pin<Box<dyn std::future::Future<Output = ListenerOutput> + Send>>;
@@ -24,7 +23,7 @@ impl std::future::Future for ListenerCall {
     type Output = Result<(), ListenerErrorCause>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = run(|| {
+        let polled = catch(|| {
             let future = self.0.as_mut().expect("a call is not polled after it has ended");
             let polled = future.as_mut().poll(cx);
             if polled.is_ready() {
@@ -35,7 +34,7 @@ impl std::future::Future for ListenerCall {
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(output.map_err(ListenerErrorCause::Failed)),
-            Err(cause) => Poll::Ready(Err(cause)),
+            Err(panic) => Poll::Ready(Err(ListenerErrorCause::Panicked(panic))),
         }
     }
 }
@@ -43,7 +42,7 @@ impl std::future::Future for ListenerCall {
 impl Drop for ListenerCall {
     fn drop(&mut self) {
         if let Some(future) = self.0.take() {
-            let_go(future);
+            quietly_drop(future);
         }
     }
 }
@@ -51,18 +50,5 @@ impl Drop for ListenerCall {
 /// Calls a synchronous listener.
 #[inline]
 pub(super) fn call(listener: impl FnOnce() -> ListenerOutput) -> Result<(), ListenerErrorCause> {
-    run(listener)?.map_err(ListenerErrorCause::Failed)
-}
-
-#[inline]
-fn run<T>(code: impl FnOnce() -> T) -> Result<T, ListenerErrorCause> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| ListenerErrorCause::Panicked(panic_words(payload)))
-}
-
-/// Drops a value of the user: a panic in its drop is logged, and does not propagate.
-pub(super) fn let_go<T>(theirs: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(theirs))) {
-        let message = panic_words(payload);
-        crate::log::error!(message, "the drop of a listener or of an event panicked");
-    }
+    catch(listener).map_err(ListenerErrorCause::Panicked)?.map_err(ListenerErrorCause::Failed)
 }

@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 use tokio::task::coop;
 
 use super::AnyEvent;
-use super::call::let_go;
 use super::error::{ListenerError, ListenerErrorCause};
 use super::inbox::InboxPut;
 use super::shared::EmitterShared;
 use super::slot::{Called, Claim, ListenerFn, ListenerSlot};
 use super::snapshot::{Snapshot, SnapshotEntry};
 use crate::sim;
+use crate::sync::quietly_drop;
 use crate::task::{ScopeClosedError as ScopeEnded, timeout};
 
 /// The result of a post.
@@ -67,12 +67,12 @@ impl<T: ?Sized + Send + Sync + 'static> ListenerSlot<T> {
                 posted.queued += 1;
                 posted.dropped += 1;
                 inner.drop_posted(1);
-                let_go(oldest);
+                quietly_drop(oldest);
             }
             InboxPut::Full(event) => {
                 posted.dropped += 1;
                 inner.drop_posted(1);
-                let_go(event);
+                quietly_drop(event);
             }
             InboxPut::Begin(abandoned) => {
                 let (inner, slot) = (Arc::clone(inner), Some(Arc::clone(self)));
@@ -125,9 +125,9 @@ impl<T: ?Sized + Send + Sync + 'static> DeliveryTask<T> {
                     emitter = %self.inner.settings.name, error, cause = error.source(),
                     "a listener failed to handle a posted event"
                 );
-                let_go(failed);
+                quietly_drop(failed);
             }
-            let_go(self.event.take());
+            quietly_drop(self.event.take());
             self.inner.handled();
         }
         self.ended = true;
@@ -162,8 +162,8 @@ impl<T: ?Sized + Send + Sync + 'static> Drop for DeliveryTask<T> {
             // The task was dropped before the inbox was empty: the scope of the listener is cancelled, or has ended.
             let (event, left) = (self.event.take(), slot.inbox.abandon());
             self.inner.drop_posted(left.len() + usize::from(event.is_some()));
-            left.into_iter().chain(event).for_each(let_go);
+            left.into_iter().chain(event).for_each(quietly_drop);
         }
-        let_go(slot);
+        quietly_drop(slot);
     }
 }

@@ -8,7 +8,7 @@ use arc_swap::Guard;
 use pin_project_lite::pin_project;
 use tokio::task::coop;
 
-use super::call::{ListenerCall, let_go};
+use super::call::ListenerCall;
 use super::error::ListenerErrorCause;
 use super::shared::EmitterShared;
 use super::slot::{Called, Claim, ListenerMeta, ListenerTarget};
@@ -16,6 +16,7 @@ use super::snapshot::{Snapshot, SnapshotCalls};
 use super::topic::Topic;
 use super::{AnyEvent, Emitted, EmitterClosedError};
 use crate::sim::Site;
+use crate::sync::quietly_drop;
 use crate::task::timeout::Timeout;
 use crate::task::{Group, TimeoutError, timeout};
 use crate::{mutant, sim};
@@ -54,7 +55,7 @@ impl<'a, E: AnyEvent> Emit<'a, E> {
         let polled = running.poll(self.inner, cx);
         match polled {
             Poll::Pending => self.running = Some(running),
-            Poll::Ready(_) => let_go(running),
+            Poll::Ready(_) => quietly_drop(running),
         }
         polled.map(Ok)
     }
@@ -82,7 +83,7 @@ impl<E: AnyEvent> Emit<'_, E> {
         let this = &mut *self;
         if let Some(running) = &mut this.running {
             let emitted = ready!(running.poll(this.inner, cx));
-            let_go(this.running.take());
+            quietly_drop(this.running.take());
             return Poll::Ready(Ok(emitted));
         }
         ready!(coop::poll_proceed(cx)).made_progress();
@@ -116,7 +117,7 @@ impl<E: AnyEvent> Emit<'_, E> {
                 match snapshot.calls {
                     SnapshotCalls::ByRef => {
                         let emitted = snapshot.call_in_turn(this.inner, &event);
-                        let_go(snapshot);
+                        quietly_drop(snapshot);
                         Poll::Ready(Ok(emitted))
                     }
                     SnapshotCalls::Shared | SnapshotCalls::Stale => this.run(snapshot, event, cx),
@@ -196,7 +197,7 @@ impl Drop for SpentListeners<'_> {
 #[inline]
 pub(super) fn leave<E>(snapshot: Guard<Arc<Snapshot<E>>>) {
     if !snapshot.entries.is_empty() {
-        let_go(snapshot);
+        quietly_drop(snapshot);
     }
 }
 
@@ -305,7 +306,7 @@ impl<E> Drop for Emit<'_, E> {
     #[inline]
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            let_go(running);
+            quietly_drop(running);
         }
     }
 }

@@ -9,11 +9,11 @@ use futures_core::Stream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::coop;
 
-use super::call::let_go;
 use super::ring::{Ring, RingRead};
 use super::slot::ListenerFn;
 use super::{Emitter, Event, LagError, Subscription};
 use crate::sim;
+use crate::sync::quietly_drop;
 
 /// The policy of a stream that is full when an event arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl<E> RingWriter<E> {
     pub(super) fn put(&self, event: &Arc<E>) {
         if let Some(oldest) = self.0.put(Arc::clone(event)) {
             // This may be the last reference to the event.
-            let_go(oldest);
+            quietly_drop(oldest);
         }
     }
 }

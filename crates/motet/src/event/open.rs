@@ -1,12 +1,15 @@
 //! The state of an emitter: open or closed, and the number of posted events that wait for their listeners. Both are in
 //! one number, so that no event is posted between a check for waiting events and the close.
+//!
+//! It is not a [`Gate`](crate::sync::Gate): that one closes only when it has no member, this one closes at once and then
+//! waits for the posted events.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::task::coop;
 
 use crate::mutant;
-use crate::task::notify::Notify;
+use crate::sync::Notify;
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
 

@@ -1,11 +1,13 @@
 //! The events that wait for the reader of a stream. The oldest event is dropped when the ring is full.
+//!
+//! The ring has one reader, so its waker is a field and not a [`WaitList`](crate::sync::WaitList).
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::mutant;
-use crate::task::wakers::wake_each;
+use crate::sync::wake_each;
 
 pub(super) struct Ring<T>(Mutex<RingState<T>>);
 

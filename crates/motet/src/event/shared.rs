@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::any_event::NamedEvent;
 use super::builder::OnDead;
-use super::call::let_go;
 use super::inbox::Overflow;
 use super::open::EmitterGate;
 use super::slot::{AnyListener, ListenerMeta, ListenerSlot, ListenerTarget, Order};
@@ -21,9 +20,9 @@ use super::topic::{RemovedListener, Topic, Topics};
 use super::{AnyEvent, EmitterClosedError, Event, Pattern};
 use crate::observe::{Registration, Stats};
 use crate::resource::{Exit, Owe};
+use crate::sync::{Class, quietly_drop};
 use crate::task::core::Core;
 use crate::task::finalizer::{self, ReleaseFuture};
-use crate::task::gate::Class;
 use crate::task::member::Member;
 use crate::task::{Name, Scope};
 
@@ -167,7 +166,7 @@ impl EmitterShared {
         }
         let crowded = self.crowded();
         drop(registry);
-        before.into_iter().for_each(let_go);
+        before.into_iter().for_each(quietly_drop);
         if let Some((event, listeners)) = crowded {
             crate::log::warn!(
                 emitter = %self.settings.name, event, listeners,
@@ -217,7 +216,7 @@ impl EmitterShared {
             joined.listeners.remove(&meta.order());
         }
         drop(registry);
-        out.into_iter().for_each(let_go);
+        out.into_iter().for_each(quietly_drop);
     }
 
     fn take_out(
@@ -263,7 +262,7 @@ impl EmitterShared {
             }
         }
         drop(registry);
-        out.into_iter().for_each(let_go);
+        out.into_iter().for_each(quietly_drop);
     }
 
     /// Removes the listeners of a scope that has ended, and switches them off.
@@ -282,7 +281,7 @@ impl EmitterShared {
         listeners.for_each(|(order, target)| self.take_out(&mut registry, order, target, &mut out));
         out.iter().filter_map(RemovedListener::meta).for_each(|meta| _ = meta.go_off());
         drop(registry);
-        out.into_iter().for_each(let_go);
+        out.into_iter().for_each(quietly_drop);
     }
 
     pub(super) fn close(&self) {

@@ -1,9 +1,9 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use super::call::let_go;
 use super::shared::EmitterShared;
 use super::slot::AnyListener;
+use crate::sync::quietly_drop;
 use crate::task::Name;
 
 /// Keeps a listener until it is dropped.
@@ -55,7 +55,7 @@ impl Drop for Subscription {
         if slot.meta().go_off() {
             inner.remove(slot.meta());
         }
-        let_go((inner, slot));
+        quietly_drop((inner, slot));
     }
 }
 

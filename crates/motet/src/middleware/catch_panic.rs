@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use super::{BoxFuture, Middleware, Next, PanicError};
 use crate::mutant;
+use crate::sync::panic_words;
 use crate::task::Name;
 use crate::task::caught::Caught;
-use crate::task::core::panic_words;
 
 /// Returns a part that turns a panic of the inner parts into an error: an `E` with `From<PanicError>`.
 ///

@@ -1,13 +1,13 @@
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use super::{Component, Stats};
+use crate::sync::{Class, catch};
 use crate::task::child::Stop;
-use crate::task::core::{Core, panic_words};
-use crate::task::gate::Class;
+use crate::task::core::Core;
 use crate::task::{Name, Reason, ReleaseCounts, Scope, root};
 
 /// A scope at the time of the snapshot.
@@ -93,8 +93,7 @@ impl Scope {
 
 /// Returns the values of a component. A panic of its closure, which is user code, must not prevent the report.
 fn shown(stats: &(dyn Fn() -> Stats + Send + Sync)) -> Stats {
-    let shown = catch_unwind(AssertUnwindSafe(stats));
-    shown.unwrap_or_else(|payload| Stats::new().text("panicked", panic_words(payload)))
+    catch(stats).unwrap_or_else(|panic| Stats::new().text("panicked", panic))
 }
 
 pub(crate) fn view(core: &Arc<Core>) -> ScopeView {

@@ -18,9 +18,7 @@ use super::pooled::Pooled;
 use super::shared::{Member, PoolConnection, PoolShared};
 use super::state::{Joined, PoolEntry, QueueEnd, Seen};
 use crate::mutant;
-use crate::sync::WaitState;
-use crate::task::caught::{Quiet, quietly_drop};
-use crate::task::renew::renew;
+use crate::sync::{Quiet, WaitState, quietly_drop, renew};
 use crate::task::timeout;
 
 pub(super) async fn acquire<M: Manager>(

@@ -13,10 +13,9 @@ use super::shared::PoolShared;
 use super::stats::{CloseReport, Holder};
 use crate::mutant;
 use crate::resource::{Exit, Owe};
-use crate::task::caught::quietly_drop;
+use crate::sync::{WakerSetEntry, quietly_drop};
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::timeout;
-use crate::task::wakers::Place;
 
 /// The part that all handles of a pool share. The drop of the last handle closes the pool.
 pub(super) struct Handles<M: Manager>(pub(super) Arc<PoolShared<M>>);
@@ -29,7 +28,7 @@ impl<M: Manager> Drop for Handles<M> {
 
 pub(super) async fn close<M: Manager>(shared: &Arc<PoolShared<M>>, within: Duration) -> CloseReport {
     shared.begin_close();
-    let mut place = Place::among(&shared.changed);
+    let mut place = WakerSetEntry::of(&shared.changed);
     let over = poll_fn(|cx| {
         let coop = ready!(coop::poll_proceed(cx));
         // Registered before the state is read, so that no change is missed.

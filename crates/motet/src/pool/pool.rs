@@ -20,8 +20,8 @@ use super::state::{QueueEnd, Warmth};
 use super::stats::{CloseReport, Holder, PoolStats};
 use crate::sim;
 use crate::sim::Site;
+use crate::sync::WakerSetEntry;
 use crate::task::Scope;
-use crate::task::wakers::Place;
 
 /// A pool of connections that many tasks use in turn. The handle is cheap to clone.
 ///
@@ -107,7 +107,7 @@ impl<M: Manager> Pool<M> {
     #[track_caller]
     pub fn warm_up(&self) -> impl Future<Output = Result<(), AcquireError<M::Error>>> {
         sim::at_named("pool", "warm up", || Some(self.shared.settings.name.to_string()), async move {
-            let mut place = Place::among(&self.shared.changed);
+            let mut place = WakerSetEntry::of(&self.shared.changed);
             poll_fn(|cx| {
                 let coop = ready!(coop::poll_proceed(cx));
                 // Registered before the state is read, so that no change is missed.

@@ -1,8 +1,7 @@
 //! The state that all handles, guards and tasks of a pool share, and the work that follows once the lock is released.
 
-use std::any::Any;
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Wake;
@@ -15,11 +14,10 @@ use super::error::ConnectError;
 use super::manager::{Manager, Recycle};
 use super::state::{PoolEntry, PoolState, PoolTodo, QueueEnd};
 use crate::observe::Registration;
-use crate::task::caught::{Caught, Quiet, quietly_drop};
+use crate::sync::{Class, Quiet, WakerSet, catch, panic_words, quietly_drop, wake_each};
+use crate::task::caught::Caught;
 use crate::task::child::{Plain, Spec, Stop, launch};
-use crate::task::core::{Core, panic_message};
-use crate::task::gate::Class;
-use crate::task::wakers::{Wakers, wake_each};
+use crate::task::core::Core;
 use crate::task::{CancelToken, Either, Name, Reason, race, timeout};
 use crate::{mutant, rng};
 
@@ -45,7 +43,7 @@ pub(super) struct PoolShared<M: Manager> {
     /// Cancels connects when the pool closes.
     closed: CancelToken,
     /// Callers that wait for the pool to become warm or closed.
-    pub(super) changed: Arc<Wakers>,
+    pub(super) changed: Arc<WakerSet>,
     /// The id of the pending release in the scope.
     pub(super) owed: OnceLock<u64>,
     pub(super) shown: Mutex<Option<Registration>>,
@@ -129,10 +127,10 @@ impl<M: Manager> PoolShared<M> {
 
     fn recycles(&self, entry: &mut Member<M>) -> bool {
         let recycled = || self.manager.recycle(&mut entry.what.connection);
-        match catch_unwind(AssertUnwindSafe(recycled)) {
+        match catch(recycled) {
             Ok(recycle) => recycle == Recycle::Keep,
-            Err(payload) => {
-                self.report_panic("recycling", payload);
+            Err(panic) => {
+                self.report_panic("recycling", &panic);
                 false
             }
         }
@@ -192,10 +190,9 @@ impl<M: Manager> PoolShared<M> {
         drop(launch::<_, Plain>(&self.core, spec, close(closing)));
     }
 
-    pub(super) fn report_panic(&self, doing: &str, payload: Box<dyn Any + Send>) {
-        let (pool, message) = (&self.settings.name, panic_message(&*payload));
+    pub(super) fn report_panic(&self, doing: &str, message: &str) {
+        let pool = &self.settings.name;
         crate::log::error!(%pool, message, "{doing} a connection panicked");
-        quietly_drop(payload);
     }
 }
 
@@ -223,8 +220,8 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
         }
         Ok(Ok(Err(error))) => ConnectError::Failed(error),
         Ok(Err(payload)) => {
-            let message = panic_message(&*payload).to_owned();
-            shared.report_panic("opening", payload);
+            let message = panic_words(payload);
+            shared.report_panic("opening", &message);
             ConnectError::Panicked(message)
         }
         Err(_) => ConnectError::TimedOut(limit),
@@ -233,12 +230,12 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
     let cause = Arc::clone(&error);
     shared.change(|state, todo| state.connect_failed(cause, Instant::now(), todo));
     // Last, and with panics caught: formatting the error runs code of the user.
-    let shown = catch_unwind(AssertUnwindSafe(|| {
+    let shown = catch(|| {
         let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         crate::log::warn!(pool = %shared.settings.name, error = source, "a connection could not be opened");
-    }));
-    if let Err(payload) = shown {
-        shared.report_panic("formatting the error of", payload);
+    });
+    if let Err(panic) = shown {
+        shared.report_panic("formatting the error of", &panic);
     }
     quietly_drop(error);
 }
@@ -266,7 +263,7 @@ async fn close<M: Manager>(mut closing: Closing<M>) {
     let close = Quiet::new(Caught::new(async { shared.manager.close(entry.what.connection).await }));
     match timeout(shared.settings.close_timeout, close).await {
         Ok(Ok(())) => {}
-        Ok(Err(payload)) => shared.report_panic("closing", payload),
+        Ok(Err(payload)) => shared.report_panic("closing", &panic_words(payload)),
         Err(_) => {
             let (pool, limit) = (&shared.settings.name, shared.settings.close_timeout);
             crate::log::warn!(%pool, ?limit, "a connection took too long to close, and was dropped");

@@ -34,8 +34,7 @@ use super::storage::{DueFn, Storage};
 use super::waiters::{WaiterKey, Waiters};
 use crate::mutant;
 use crate::observe::Registration;
-use crate::sync::{Padded, WakeList};
-use crate::task::notify::Notify;
+use crate::sync::{Notify, Padded, WakeList};
 
 /// The state of an item after it was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

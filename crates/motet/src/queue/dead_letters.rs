@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
@@ -11,7 +10,7 @@ use super::atomics::yield_now;
 use super::core::QueueCore;
 use super::send_waiter::{SendWaiter, Sent};
 use crate::mutant;
-use crate::task::core::panic_words;
+use crate::sync::catch;
 
 /// An item that was handed out as often as the queue allows, without being settled as done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,16 +117,15 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
     /// Sends a dead letter. A panic in it comes from code of the item or from the order of the other queue: this dead
     /// letter is lost, and those behind it are sent.
     fn send(&self, waiter: &mut SendWaiter, waker: &Waker, letter: &mut Option<DeadLetter<T>>) -> Sent {
-        let sent = catch_unwind(AssertUnwindSafe(|| {
+        let sent = catch(|| {
             let sent = waiter.send(&self.sink.core, waker, letter);
             if matches!(sent, Sent::Closed) {
                 crate::log::error!("a dead letter was dropped: the queue for dead letters is closed");
                 drop(letter.take());
             }
             sent
-        }));
-        sent.unwrap_or_else(|payload| {
-            let panic = panic_words(payload);
+        });
+        sent.unwrap_or_else(|panic| {
             crate::log::error!(panic, "a dead letter was dropped: sending it panicked");
             // The sender may hold a slot for this dead letter, and there may be no further one to use it.
             waiter.leave(&self.sink.core);

@@ -1,5 +1,8 @@
 //! A bounded number of permits with a bounded line of waiters, first come, first served: shared by bulkheads and
 //! adaptive limits.
+//!
+//! The line is that of tokio's semaphore and not a [`WaitList`](crate::sync::WaitList): all permits are equal, and a free one
+//! is taken without a lock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

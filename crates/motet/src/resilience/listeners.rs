@@ -1,10 +1,9 @@
 //! Listeners of changes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::sync::catch;
 use crate::task::Name;
-use crate::task::core::panic_words;
 
 type Listener<C> = Arc<dyn Fn(&C) + Send + Sync>;
 
@@ -24,8 +23,8 @@ impl<C> Listeners<C> {
 /// Runs a closure of the user and contains its panic: it is called at the end of a call, which may be a drop during a
 /// panic.
 pub(super) fn guarded(policy: Option<&Name>, call: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-        let (policy, message) = (policy.map_or("", Name::as_str), panic_words(payload));
+    if let Err(message) = catch(call) {
+        let policy = policy.map_or("", Name::as_str);
         crate::log::error!(policy, message, "a listener panicked");
     }
 }

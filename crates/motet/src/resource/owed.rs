@@ -1,9 +1,9 @@
 //! Pending releases.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Exit;
+use crate::sync::catch;
 use crate::task::core::Core;
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::outcome::IntoResult;
@@ -64,8 +64,10 @@ impl<R, C> Drop for Owed<R, C> {
         self.core.count_release(Event::Lost);
         crate::log::error!(scope = %self.core.name, "a resource was never released");
         if let (Some(resource), Some(on_lost)) = (self.slot.take(), self.on_lost.take()) {
-            // A second panic during a panic would abort the process. The panic hook has already reported this one.
-            drop(catch_unwind(AssertUnwindSafe(|| on_lost(resource))));
+            // A second panic during a panic would abort the process.
+            if let Err(panic) = catch(|| on_lost(resource)) {
+                crate::log::error!(scope = %self.core.name, panic, "the code for a lost resource panicked");
+            }
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::sync::Class;
 use crate::task::Name;
 use crate::task::core::Core;
-use crate::task::gate::Class;
 
 /// The names of the tasks of a scope and its nested scopes that were cancelled and have not ended.
 ///

@@ -8,10 +8,9 @@ use tokio::task::coop::unconstrained;
 
 use super::root::Root;
 use super::shared::Shared;
+use crate::sync::{Class, panic_message};
 use crate::task::caught::Caught;
 use crate::task::coop::Cooperative;
-use crate::task::core::panic_message;
-use crate::task::gate::Class;
 use crate::task::{CancelToken, Name, Nursery, Scope, Task, TaskError};
 
 /// The state of a phase while the program runs.

@@ -3,48 +3,48 @@
 //! | You need | Use |
 //! |---|---|
 //! | a line of waiters, and a result for each of them | [`WaitList`] |
-//! | wakers that are called once a lock is released | [`WakeList`] |
+//! | waiters that are all notified together | [`Notify`] |
+//! | a waker that wakes many waiters | [`WakerSet`] |
+//! | the waker of one waiter, kept under a lock | [`renew`] |
+//! | wakers that are called once a lock is released | [`WakeList`], [`wake_each`] |
+//! | a count of members that can be closed | [`Gate`] |
+//! | to drop a value of the user, or to run code of the user, without a panic | [`quietly_drop`], [`Quiet`], [`catch`] |
 //! | values that different threads write, on cache lines of their own | [`Padded`] |
 //!
-//! All of them are plain state and take no lock. Only [`WakeList::wake`] runs code of the user.
+//! No lock is held while code of the user runs: the clone, the wake and the drop of a waker are such code. A panic of this
+//! code is logged and ends here.
 
+mod gate;
+#[cfg(all(test, motet_loom))]
+mod models;
+mod notify;
+mod quiet;
+mod renew;
 mod wait_list;
+mod wake_list;
+mod waker_set;
 
-use std::task::Waker;
+use std::ops::Deref;
 
-pub(crate) use self::wait_list::{WaitList, WaitState};
-use crate::task::wakers::wake_each;
+pub(crate) use gate::{Class, Entered, Gate};
+pub(crate) use notify::Notify;
+pub(crate) use quiet::{Quiet, catch, panic_message, panic_words, quietly_drop};
+pub(crate) use renew::{Renewal, renew};
+pub(crate) use wait_list::{WaitList, WaitState};
+pub(crate) use wake_list::{WakeList, wake_each};
+pub(crate) use waker_set::{WakerSet, WakerSetEntry};
 
-/// Keeps values that different threads write on different cache lines: on two lines each, since lines are fetched in
+/// Keeps values that different threads write on different cache lines: on two lines each, since processors fetch lines in
 /// pairs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);
 
-/// Wakers that are called once a lock is released. Mostly it is one waker, which needs no allocation.
-#[derive(Debug, Default)]
-pub(crate) struct WakeList {
-    one: Option<Waker>,
-    more: Vec<Waker>,
-}
+impl<T> Deref for Padded<T> {
+    type Target = T;
 
-impl WakeList {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.one.is_none()
-    }
-
-    /// Wakes all, even if a waker panics. The caller must hold no lock, since a waker runs code of the user.
-    pub(crate) fn wake(self) {
-        wake_each(self.one.into_iter().chain(self.more));
-    }
-}
-
-impl Extend<Waker> for WakeList {
-    fn extend<I: IntoIterator<Item = Waker>>(&mut self, wakers: I) {
-        let mut wakers = wakers.into_iter();
-        if self.one.is_none() {
-            self.one = wakers.next();
-        }
-        self.more.extend(wakers);
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
     }
 }

@@ -12,13 +12,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::ambient::{self, Inside};
-use super::caught::quietly_drop;
 use super::child::{Spec, launch};
 use super::coop::Cooperative;
 use super::core::Core;
-use super::gate::Class;
 use super::member::Member;
 use super::{CancelToken, Name, Reason, ReasonKind, Scope, ScopeClosedError, Task, TaskError};
+use crate::sync::{Class, quietly_drop};
 
 /// The number of closures that may block at a time in a runtime, unless a scope or the program sets its own limit. Tokio's
 /// limit is 512 threads: their stacks can fill the memory of a small machine, and no disk serves 512 requests at once.

@@ -12,15 +12,15 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
 use super::ambient::Inside;
-use super::core::{Core, Level, own_list, panic_message};
+use super::core::{Core, Level, own_list};
 use super::error::{ChildError, TaskError};
-use super::gate::Class;
 use super::list::{Node, Place};
 use super::member::Hold;
 use super::stall;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 use crate::mutant;
 use crate::sim::{PollKind, TaskHook};
+use crate::sync::{Class, panic_message};
 
 /// The description of a child before it runs.
 pub(crate) struct Spec {

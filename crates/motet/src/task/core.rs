@@ -3,8 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -15,11 +14,10 @@ use tokio::time::Instant;
 
 use super::blocking::BlockingPool;
 use super::finalizer::{Counters, Finalizer};
-use super::gate::{Class, Gate};
 use super::list::{List, Listed};
-use super::wakers::wake_each;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseError};
 use crate::resource::Exit;
+use crate::sync::{Class, Gate, Padded, WakeList, panic_message, quietly_drop};
 use crate::{mutant, sim};
 
 /// The cancellation level of a scope. Each level includes the levels before it.
@@ -52,14 +50,16 @@ pub(crate) struct Core {
     pub(crate) opened: Option<Instant>,
     /// The pool of the blocking closures of this scope and its nested scopes; `None` for the pool of the enclosing scope.
     pub(crate) blocking: Option<BlockingPool>,
-    pub(crate) gate: Apart<Gate>,
+    /// On its own cache lines, as the lists and the state: the children of all workers write them, and each poll reads the
+    /// fields above.
+    pub(crate) gate: Padded<Gate>,
     pub(crate) releases: Counters,
     level: AtomicU8,
     token: OnceLock<CancelToken>,
     /// Each group of threads has a list: the thread that first polls a child adds it to a list, and the child usually ends
     /// on that thread. With a single list, two workers spent half of their time on its lock.
-    lists: [Apart<Mutex<List>>; LISTS],
-    state: Apart<Mutex<State>>,
+    lists: [Padded<Mutex<List>>; LISTS],
+    state: Padded<Mutex<State>>,
 }
 
 /// The number of lists of children of a scope. Each has 128 bytes.
@@ -73,21 +73,6 @@ pub(crate) fn own_list() -> u8 {
     }
     // The thread-local of a thread that ends is gone. Any list can be used.
     OWN.try_with(|own| *own).unwrap_or(0)
-}
-
-/// Puts a field that the children of all workers write on its own cache lines, away from the fields that each poll reads. Two
-/// lines, since processors fetch them in pairs.
-#[derive(Default)]
-#[repr(align(128))]
-pub(crate) struct Apart<T>(T);
-
-impl<T> Deref for Apart<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        &self.0
-    }
 }
 
 #[derive(Default)]
@@ -143,12 +128,12 @@ impl Core {
             parent,
             opened: keeps_ages.then(Instant::now),
             blocking: settings.blocking,
-            gate: Apart(Gate::new()),
+            gate: Padded(Gate::new()),
             releases: Counters::default(),
             level: AtomicU8::new(Level::Open as u8),
             token: OnceLock::new(),
             lists: Default::default(),
-            state: Apart(Mutex::default()),
+            state: Padded(Mutex::default()),
         }
     }
 
@@ -181,7 +166,7 @@ impl Core {
         // The level is raised before the lists are locked: a child that is listed later sees the level, and a child that was
         // listed earlier is seen here.
         let before = self.level.swap(level as u8, Ordering::Relaxed);
-        let mut wakers = Vec::new();
+        let mut wakers = WakeList::default();
         let mut told = Vec::new();
         drop(state);
         self.each_child(|child| {
@@ -202,7 +187,7 @@ impl Core {
         for token in told {
             token.cancel(reason.clone());
         }
-        wake_each(wakers);
+        wakers.wake();
         self.gate.wake_joiner();
     }
 
@@ -278,9 +263,7 @@ impl Core {
     pub(crate) fn task_panicked(&self, task: Name, payload: Box<dyn Any + Send>) {
         crate::log::error!(scope = %self.name, %task, message = panic_message(&*payload), "a task panicked");
         if self.policy == Policy::Isolate {
-            // The drop of the payload may panic as well, which is contained here.
-            drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
-            return;
+            return quietly_drop(payload);
         }
         self.state().panics.push(payload);
         self.raise(Level::Work, &Reason::by(ReasonKind::Panicked, Some(task)));
@@ -322,21 +305,4 @@ impl Class {
             Self::Service => Level::Services,
         }
     }
-}
-
-/// The message of a panic that is not rethrown.
-pub(crate) fn panic_words(payload: Box<dyn Any + Send>) -> String {
-    let words = panic_message(&*payload).to_owned();
-    // The drop of the payload may panic as well, which is contained here.
-    drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
-    words
-}
-
-/// The message of a panic, if it has one.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(a payload that is not text)")
 }

@@ -12,9 +12,9 @@ use super::ambient;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Level};
 use super::finalizer;
-use super::gate::Class;
 use super::{Name, Policy, Reason, ReasonKind, ReleaseError, TaskError};
 use crate::mutant;
+use crate::sync::Class;
 
 /// The time after which a scope logs, once, the names of the cancelled tasks that it still waits for.
 const WARN_AFTER: Duration = Duration::from_secs(5);

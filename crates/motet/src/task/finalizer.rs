@@ -1,7 +1,7 @@
 //! The pending releases of a scope: its stack of resources.
 
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::caught::{Caught, quietly_drop};
+use super::caught::Caught;
 use super::child::{Plain, Spec, Stop, launch};
-use super::core::{Core, State, panic_words};
+use super::core::{Core, State};
 use super::end::adopt;
 use super::error::ReleaseErrorCause;
-use super::gate::Class;
 use super::{Name, ReleaseError, TaskError};
 use crate::resource::{Exit, Owe};
+use crate::sync::{Class, catch, panic_words, quietly_drop};
 use crate::{mutant, sim};
 
 pub(crate) type ReleaseFuture =
@@ -185,11 +185,11 @@ pub(crate) async fn run(
     owed: Box<dyn Owe>,
     exit: Exit,
 ) -> Result<(), ReleaseError> {
-    let begun = match catch_unwind(AssertUnwindSafe(|| owed.begin(exit))) {
+    let begun = match catch(|| owed.begin(exit)) {
         // The guard is still alive: the release counted itself as lost.
         Ok(None) => return Ok(()),
         Ok(Some(release)) => Ok(release),
-        Err(payload) => Err(ReleaseErrorCause::Panicked(panic_words(payload))),
+        Err(panic) => Err(ReleaseErrorCause::Panicked(panic)),
     };
     sim::op("resource.release");
     core.count_release(Event::Started);
@@ -198,11 +198,11 @@ pub(crate) async fn run(
         Ok(mut release) => {
             let ended = timeout(limit, Caught::new(&mut release)).await;
             // Dropped here, where a panic of its drop is caught.
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(release)));
+            let dropped = catch(|| drop(release));
             match (ended, dropped) {
-                (ended, Err(payload)) => {
+                (ended, Err(panic)) => {
                     quietly_drop(ended);
-                    Err(ReleaseErrorCause::Panicked(panic_words(payload)))
+                    Err(ReleaseErrorCause::Panicked(panic))
                 }
                 (Ok(Err(payload)), Ok(())) => Err(ReleaseErrorCause::Panicked(panic_words(payload))),
                 (Ok(Ok(outcome)), Ok(())) => outcome.map_err(ReleaseErrorCause::Returned),

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
 
-use super::core::panic_message;
 use super::{CancelToken, Name, Reason, ReasonKind, SharedTask, TaskError};
 use crate::sim::Site;
+use crate::sync::panic_words;
 
 /// The handle of a task of a scope. Awaiting it returns the value of the task.
 ///
@@ -96,7 +96,7 @@ impl<T, E> Task<T, E> {
                 let task = self.name.clone();
                 Err(match error.try_into_panic() {
                     // The task catches panics of its future; this panic occurred outside of it.
-                    Ok(payload) => TaskError::Panicked { task, message: panic_message(&*payload).to_owned() },
+                    Ok(payload) => TaskError::Panicked { task, message: panic_words(payload) },
                     // The runtime dropped the future: after `cancel`, or because it shut down.
                     Err(_) => {
                         let shutdown = || Reason::of(ReasonKind::Shutdown);

@@ -2,7 +2,7 @@
 //!
 //! A child's node lives in its task's own allocation, so listing it costs no memory and touches only its
 //! neighbours; a table beside the tasks cost a third more per child. The technique is tokio's own
-//! (`runtime/task/list.rs`).
+//! (`runtime/task/list.rs`). It is not a [`WaitList`](crate::sync::WaitList), which would be such a table.
 //!
 //! The rules that make it sound:
 //! - A node is linked only while it is pinned, and unlinked before it is dropped ([`Node`]'s owner sees to it,

@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::core::Core;
-use super::gate::{Class, Entered};
+use crate::sync::{Class, Entered};
 
 /// A member's pointer to its scope. Every member [leaves](Self::leave) exactly once.
 pub(crate) struct Hold(ManuallyDrop<Arc<Core>>);

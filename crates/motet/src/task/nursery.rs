@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::child::{Fallible, Plain, Sink, Spec, Stop, launch};
 use super::coop::cooperative;
 use super::core::Core;
-use super::gate::Class;
 use super::outcome::IntoResult;
 use super::start::{self, Ready, Starter};
 use super::{CancelToken, Name, Scope, Task, TaskError};
 use crate::resource::Exit;
 use crate::sim::Site;
+use crate::sync::Class;
 
 /// Starts the children of a scope, in the body of that scope.
 ///

@@ -7,13 +7,13 @@ use tokio::sync::oneshot;
 
 use super::child::{Plain, Spec, Stop, launch};
 use super::finalizer;
-use super::gate::Class;
 use super::member::Member;
 use super::outcome::IntoResult;
 use super::{Name, Scope, ScopeClosedError};
 use crate::mutant;
 use crate::resource::{Acquired, Deferred, Exit, Owed, ResourceError, Slot, open};
 use crate::sim::Site;
+use crate::sync::Class;
 
 impl Scope {
     /// Opens a resource that belongs to the scope. At its end, when all children and services have ended, the scope releases

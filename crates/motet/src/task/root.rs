@@ -13,9 +13,8 @@ use super::blocking::{BLOCKING_LIMIT, BlockingPool};
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Settings};
 use super::finalizer::RELEASE_TIMEOUT;
-use super::gate::Class;
-use super::wakers::{Place, Wakers};
 use super::{Name, Policy};
+use crate::sync::{Class, WakerSet, WakerSetEntry};
 use crate::{mutant, sim};
 
 static ROOTS: LazyLock<Mutex<HashMap<Id, Root>>> = LazyLock::new(Mutex::default);
@@ -24,7 +23,7 @@ struct Root {
     /// Alive while a scope or an adopted task of its runtime exists.
     core: Weak<Core>,
     /// Wakes the drains: a root can have any number of them, where a scope has a single end.
-    drains: Arc<Wakers>,
+    drains: Arc<WakerSet>,
 }
 
 /// Returns the root of the runtime, and creates it if there is none.
@@ -57,7 +56,7 @@ pub(crate) fn existing(runtime: &Handle) -> Option<Arc<Core>> {
 }
 
 /// The root, and the wakers of its drains.
-fn drained(runtime: &Handle) -> Option<(Arc<Core>, Arc<Wakers>)> {
+fn drained(runtime: &Handle) -> Option<(Arc<Core>, Arc<WakerSet>)> {
     let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
     let root = roots.get(&runtime.id())?;
     Some((root.core.upgrade()?, Arc::clone(&root.drains)))
@@ -78,7 +77,7 @@ fn drained(runtime: &Handle) -> Option<(Arc<Core>, Arc<Wakers>)> {
 pub fn drain() -> impl Future<Output = usize> {
     sim::at("runtime", "drain", async move {
         let Some((root, drains)) = drained(&Handle::current()) else { return 0 };
-        let mut place = Place::among(&drains);
+        let mut place = WakerSetEntry::of(&drains);
         let waited_for = root.gate.count(Class::Work);
         let all = place.all();
         poll_fn(|cx| {

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Level};
 use super::finalizer::ReleaseCounts;
-use super::gate::Class;
 use super::{CancelToken, Name, Reason, ScopeBuilder, ScopeClosedError, Task};
+use crate::sync::Class;
 
 /// A handle to a scope: cheap to clone, and of the same type for every error type of a scope.
 ///

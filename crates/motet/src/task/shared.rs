@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use super::wakers::{Place, Wakers};
 use super::{Task, TaskError};
 use crate::mutant;
 use crate::sim::Site;
+use crate::sync::{WakerSet, WakerSetEntry};
 
 /// A task that many can await: clone it.
 ///
@@ -37,7 +37,7 @@ use crate::sim::Site;
 pub struct SharedTask<T, E = Infallible> {
     inner: Arc<Inner<T, E>>,
     /// Where this waiter is woken.
-    place: Place,
+    place: WakerSetEntry,
     site: Site,
 }
 
@@ -53,7 +53,7 @@ impl<T, E> SharedTask<T, E> {
     pub(crate) fn new(task: Task<T, E>) -> Self {
         let site = Site::named("shared task", "join", || Some(task.name().to_owned()));
         let inner = Inner(Mutex::new(State::Running(task)));
-        Self { inner: Arc::new(inner), place: Place::among(&Arc::<Wakers>::default()), site }
+        Self { inner: Arc::new(inner), place: WakerSetEntry::of(&Arc::<WakerSet>::default()), site }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::task::coop;
 
 use super::Reason;
-use super::notify::Notify;
 use crate::sim;
+use crate::sync::Notify;
 
 /// Requests tasks to stop, with a reason.
 ///

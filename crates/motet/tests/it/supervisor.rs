@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::panic::panic_any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -171,6 +172,28 @@ async fn panic_of_the_closure_is_a_failure_of_the_child() {
     let child = watch.child("odd").unwrap();
     assert_eq!((child.state, child.restarts), (ChildState::Stopped, 2));
     assert_eq!(child.last_failure.unwrap().to_string(), "child `odd` panicked: call 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closure_may_panic_with_a_payload_that_panics_on_drop() {
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            panic!("the drop of the payload");
+        }
+    }
+    let mut calls = 0;
+    let supervisor =
+        Supervisor::new().name("app").backoff(every_second()).child("odd", Restart::Transient, move || {
+            calls += 1;
+            if calls == 1 {
+                panic_any(Payload);
+            }
+            async {}
+        });
+    let watch = supervisor.watch();
+    supervisor.run(CancelToken::new()).await.unwrap();
+    assert_eq!(watch.child("odd").unwrap().restarts, 1);
 }
 
 #[tokio::test(start_paused = true)]

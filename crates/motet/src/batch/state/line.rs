@@ -66,7 +66,7 @@ impl<W> WaitLine<W> {
     }
 
     /// Offers capacity to the first `count` callers.
-    pub(crate) fn offer(&mut self, count: usize, wakers: &mut Vec<W>) {
+    pub(crate) fn offer(&mut self, count: usize, wakers: &mut impl Extend<W>) {
         for _ in 0..count {
             let Some(first) = self.callers.first() else { return };
             wakers.extend(self.callers.settle(first, Offer).ok());

@@ -137,7 +137,7 @@ impl<T, W, B: Clone> BatchState<T, W, B> {
     }
 
     /// Offers free capacity to callers in line; when closed, to all of them.
-    pub(crate) fn offer(&mut self, wakers: &mut Vec<W>) {
+    pub(crate) fn offer(&mut self, wakers: &mut impl Extend<W>) {
         let free = if self.closed { usize::MAX } else { self.free() };
         if free > 0 {
             self.line.offer(free, wakers);

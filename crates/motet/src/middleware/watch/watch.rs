@@ -1,6 +1,6 @@
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::middleware::{BoxFuture, Middleware, Next};
 use crate::mutant;
+use crate::sync::catch;
 use crate::task::Name;
 use crate::task::caught::Caught;
-use crate::task::core::panic_words;
 
 /// Returns a part that calls `listener` when a call ends, with its end and its duration, counted from its first poll.
 ///
@@ -109,8 +109,7 @@ impl<R, F: Fn(CallEnd<'_, R>, Duration)> WatchedCall<R, F> {
     fn report(&mut self, end: CallEnd<'_, R>) {
         let Some(report) = self.report.take() else { return };
         let took = self.begun.elapsed();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| report(end, took))) {
-            let panic = panic_words(payload);
+        if let Err(panic) = catch(|| report(end, took)) {
             crate::log::error!(panic, "the listener of a `watch` panicked");
         }
     }

@@ -21,8 +21,7 @@ use self::downtime::Downtime;
 use self::holders::Holders;
 use self::queue::WaitQueue;
 use super::error::{AcquireError, ConnectError};
-use crate::sync::WaitState;
-use crate::task::renew::Renewal;
+use crate::sync::{Renewal, WaitState};
 use crate::{Backoff, mutant};
 
 pub(super) use self::connects::Warmth;

@@ -2,10 +2,8 @@
 
 use std::task::Waker;
 
+use crate::sync::{Renewal, WaitList, WaitState};
 use tokio::time::Instant;
-
-use crate::sync::{WaitList, WaitState};
-use crate::task::renew::Renewal;
 
 /// A queue of callers, each with its deadline, and the result `T` of each.
 pub(in crate::pool) struct WaitQueue<T>(WaitList<Waker, T, Option<Instant>>);

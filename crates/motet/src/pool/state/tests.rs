@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Jitter;
-use crate::task::renew::renew;
+use crate::sync::renew;
 
 #[derive(Debug, Clone, Copy)]
 enum PoolStep {

@@ -11,9 +11,9 @@ use super::job::Job;
 use super::keyed::{self, Keyed, LaneOf};
 use super::worker::{AtWork, CrewShared};
 use crate::Backoff;
+use crate::sync::Class;
 use crate::task::child::{Spec, launch};
 use crate::task::coop::{Cooperative, cooperative};
-use crate::task::gate::Class;
 use crate::task::member::Member;
 use crate::task::{CancelToken, Name, Scope, ScopeClosedError, Task};
 

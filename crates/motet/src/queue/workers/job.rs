@@ -1,12 +1,11 @@
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::super::{Lease, LeaseError};
 use crate::mutant;
-use crate::task::core::panic_words;
+use crate::sync::catch;
 
 /// An item that a worker passes to its handler.
 ///
@@ -45,15 +44,12 @@ impl Verdict {
     /// Settles the item, or returns it to the queue. An item that panics in its drop is settled, and the panic is
     /// caught.
     pub(super) fn apply<T: Send + 'static>(self, lease: Lease<T>) {
-        match catch_unwind(AssertUnwindSafe(|| self.settle(lease))) {
+        match catch(|| self.settle(lease)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 crate::log::debug!(%error, "the lease of an item was void before the item was settled")
             }
-            Err(payload) => {
-                let panic = panic_words(payload);
-                crate::log::error!(panic, "an item panicked when it was dropped");
-            }
+            Err(panic) => crate::log::error!(panic, "an item panicked when it was dropped"),
         }
     }
 

@@ -15,10 +15,9 @@ use super::crew::Counters;
 use super::job::{Job, JobSlot, Verdict};
 use super::keyed::Keyed;
 use crate::observe::Registration;
-use crate::task::caught::{Caught, quietly_drop};
+use crate::sync::{Class, panic_message, quietly_drop};
+use crate::task::caught::Caught;
 use crate::task::child::{Plain, Spec, Stop, launch};
-use crate::task::core::panic_message;
-use crate::task::gate::Class;
 use crate::task::{CancelToken, Either, Name, Scope, race};
 use crate::{Backoff, always, mutant, rng};
 
@@ -175,8 +174,7 @@ where
             counters.stubborn.fetch_add(1, Ordering::Relaxed);
         }
         // Formatting and dropping an error runs code of the user.
-        let shown = catch_unwind(AssertUnwindSafe(|| self.log(attempt, &ended)));
-        quietly_drop(shown);
+        crate::log::harmless(|| self.log(attempt, &ended));
         quietly_drop(ended);
         let attempts_before = attempt.saturating_sub(1);
         Verdict::Retry(rng::with(|rng| self.backoff.delay(attempts_before, rng)))

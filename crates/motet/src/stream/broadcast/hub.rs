@@ -1,4 +1,7 @@
 //! The state that the task of the source shares with all readers.
+//!
+//! The readers are no [`WaitList`](crate::sync::WaitList): they have no order, and each has its own items while it waits and
+//! while it does not.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -9,7 +12,7 @@ use slab::Slab;
 
 use crate::event::{Lag, LagError};
 use crate::stream::tasks::Panicked;
-use crate::task::wakers::wake_each;
+use crate::sync::{WakeList, panic_message, wake_each};
 use crate::task::{Name, Scope};
 use crate::{mutant, sim};
 
@@ -97,7 +100,7 @@ impl<T> Hub<T> {
     pub(super) fn put(&self, item: T) {
         sim::op("stream.broadcast");
         let item = Arc::new(item);
-        let (mut wakers, mut gone) = (Vec::new(), Vec::new());
+        let (mut wakers, mut gone) = (WakeList::default(), Vec::new());
         let mut state = self.lock();
         for (_, reader) in &mut state.readers {
             if reader.items.len() >= self.capacity() && !matches!(self.lag, Lag::Wait(_)) {
@@ -108,7 +111,7 @@ impl<T> Hub<T> {
             wakers.extend(reader.waker.take());
         }
         drop(state);
-        wake_each(wakers);
+        wakers.wake();
         // Outside of the lock: this may be the last reference to an item, whose drop is user code.
         drop(gone);
     }
@@ -120,10 +123,11 @@ impl<T> Hub<T> {
             state.end = end.take();
         }
         let driver = state.driver.take();
-        let wakers: Vec<_> = state.readers.iter_mut().filter_map(|(_, reader)| reader.waker.take()).collect();
+        let mut wakers = WakeList::default();
+        wakers.extend(state.readers.iter_mut().filter_map(|(_, reader)| reader.waker.take()));
         drop(state);
         drop((driver, end));
-        wake_each(wakers);
+        wakers.wake();
     }
 
     pub(super) fn poll_read(&self, reader: usize, cx: &Context<'_>) -> Poll<Read<T>> {
@@ -185,7 +189,7 @@ impl<T> Hub<T> {
     }
 
     pub(super) fn panicked(&self, payload: Box<dyn Any + Send>) -> End {
-        let words = crate::task::core::panic_message(&*payload).to_owned();
+        let words = panic_message(&*payload).to_owned();
         End::Panicked(Some(Box::new(Panicked::new(payload, &self.scope, &self.name))), words)
     }
 }

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::mutant;
-use crate::task::wakers::wake_each;
+use crate::sync::wake_each;
 
 /// The access of the body to its slot.
 pub(super) struct Key<T> {

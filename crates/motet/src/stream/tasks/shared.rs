@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 use super::panicked::{Outcome, drop_caught};
 use super::state::{Claim, Counts, Found, State};
-use crate::task::wakers::wake_each;
+use crate::sync::{WaitList, WaitState, WakeList, wake_each};
 use crate::task::{Name, Reason, ReasonKind, Scope};
 use crate::{mutant, sim};
 
@@ -24,7 +24,8 @@ struct Inner<S: Stream, O> {
     state: State<S::Item, Outcome<O>>,
     /// `None` while a worker reads the source, and after its end.
     source: Option<Pin<Box<S>>>,
-    idle: VecDeque<(usize, Waker)>,
+    /// The workers that wait for something to do.
+    idle: WaitList<Waker, ()>,
     reader: Option<Waker>,
     /// `true` if the reader was dropped.
     closed: bool,
@@ -33,15 +34,14 @@ struct Inner<S: Stream, O> {
 /// Wakers to wake after the lock is released.
 #[derive(Default)]
 struct Wakes {
-    worker: Option<Waker>,
-    all: VecDeque<(usize, Waker)>,
     reader: Option<Waker>,
+    workers: WakeList,
 }
 
 impl Wakes {
     fn wake(self) {
-        let all = self.all.into_iter().map(|(_, waker)| waker);
-        wake_each(self.reader.into_iter().chain(self.worker).chain(all));
+        wake_each(self.reader);
+        self.workers.wake();
     }
 }
 
@@ -79,7 +79,7 @@ impl<S: Stream, F, O> Shared<S, F, O> {
         let inner = Inner {
             state,
             source: Some(Box::pin(source)),
-            idle: VecDeque::new(),
+            idle: WaitList::new(),
             reader: None,
             closed: false,
         };
@@ -91,8 +91,9 @@ impl<S: Stream, F, O> Shared<S, F, O> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the next step of a worker, or registers its waker.
-    pub(super) fn poll_claim(&self, worker: usize, cx: &Context<'_>) -> Poll<Claimed<S>> {
+    /// Returns the next step of a worker, or registers its waker. `idle` is the key of the worker in the line of idle
+    /// workers.
+    pub(super) fn poll_claim(&self, idle: &mut Option<usize>, cx: &Context<'_>) -> Poll<Claimed<S>> {
         // Cloned outside of the lock, and only if the worker has to wait.
         let mut waker = None;
         loop {
@@ -112,22 +113,14 @@ impl<S: Stream, F, O> Shared<S, F, O> {
                         waker = Some(cx.waker().clone());
                         continue;
                     };
-                    let known = inner.idle.iter_mut().find(|(idle, _)| *idle == worker);
-                    let replaced = match known {
-                        Some((_, known)) => Some(std::mem::replace(known, waker)),
-                        None => {
-                            inner.idle.push_back((worker, waker));
-                            None
-                        }
-                    };
+                    let replaced = inner.wait(idle, waker);
                     drop(inner);
                     drop(replaced);
                     return Poll::Pending;
                 }
             };
-            // The worker may be in the list, if it was polled without being woken from there.
-            let at = inner.idle.iter().position(|(idle, _)| *idle == worker);
-            let listed = at.and_then(|at| inner.idle.remove(at));
+            // The worker is still in line, if it was polled without being woken from there.
+            let listed = idle.take().map(|key| inner.idle.remove(key));
             let wakes = inner.wakes();
             drop(inner);
             drop((listed, waker));
@@ -182,16 +175,41 @@ impl<S: Stream, F, O> Shared<S, F, O> {
 }
 
 impl<S: Stream, O> Inner<S, O> {
+    /// Puts a worker at the end of the line, or replaces its waker there. Returns the replaced waker.
+    fn wait(&mut self, idle: &mut Option<usize>, waker: Waker) -> Option<Waker> {
+        if let Some(key) = *idle {
+            if let WaitState::Waiting(kept) = self.idle.state_mut(key) {
+                return Some(std::mem::replace(kept, waker));
+            }
+            // It was woken from the line, and has nothing to do.
+            self.idle.remove(key);
+        }
+        *idle = Some(self.idle.push_back(waker, ()));
+        None
+    }
+
+    /// Takes the first worker out of the line.
+    fn next_idle(&mut self) -> Option<Waker> {
+        let first = self.idle.first()?;
+        self.idle.settle(first, ()).ok()
+    }
+
     fn wakes(&mut self) -> Wakes {
         let mut wakes = Wakes::default();
-        if self.state.is_claimable() && !mutant!("stream.idle_not_woken") {
-            wakes.worker = self.idle.pop_front().map(|(_, waker)| waker);
+        if self.state.is_claimable() {
+            wakes.workers.extend(self.next_idle());
+        }
+        if mutant!("stream.idle_not_woken") {
+            wakes.workers = WakeList::default();
         }
         if self.state.is_done() {
-            wakes.all = std::mem::take(&mut self.idle);
+            wakes.workers.extend(std::iter::from_fn(|| self.next_idle()));
         }
-        if self.state.has_news() && !mutant!("stream.reader_not_woken") {
+        if self.state.has_news() {
             wakes.reader = self.reader.take();
+        }
+        if mutant!("stream.reader_not_woken") {
+            wakes.reader = None;
         }
         wakes
     }

@@ -13,8 +13,8 @@ use super::shared::{Outlet, Shared};
 use super::state::State;
 use super::worker::work;
 use crate::observe::{Registration, Stats};
+use crate::sync::Class;
 use crate::task::child::{Plain, Spec, Stop, launch};
-use crate::task::gate::Class;
 use crate::task::member::Member;
 use crate::task::{Name, Reason, Scope, Task};
 use crate::{mutant, sim};
@@ -60,9 +60,9 @@ impl<T: Send + 'static> Spawned<T> {
         // A member until all tasks have started, so that the scope cannot close between two of them.
         let Some(_member) = Member::enter(&scope.0, Class::Work) else { return Err((source, map)) };
         let shared = Arc::new(Shared::new(source, map, state, scope.clone(), name.clone()));
-        let tasks = (0..workers).filter_map(|number| {
+        let tasks = (0..workers).filter_map(|_| {
             let spec = Spec::new(name.clone(), site, Class::Work, Stop::Drop);
-            let join = launch::<_, Plain>(&scope.0, spec, work(Arc::clone(&shared), number)).ok()?;
+            let join = launch::<_, Plain>(&scope.0, spec, work(Arc::clone(&shared))).ok()?;
             Some(Task::new(join, name.clone(), None))
         });
         let tasks = tasks.collect();

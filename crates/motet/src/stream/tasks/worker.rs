@@ -17,7 +17,7 @@ use super::shared::{Claimed, Shared};
 use crate::mutant;
 
 /// Runs until the source has ended and all results are delivered.
-pub(super) async fn work<S, F, Fut, O>(shared: Arc<Shared<S, F, O>>, number: usize)
+pub(super) async fn work<S, F, Fut, O>(shared: Arc<Shared<S, F, O>>)
 where
     S: Stream,
     F: Fn(S::Item) -> Fut,
@@ -25,7 +25,7 @@ where
 {
     let mut worker = Worker {
         shared: &shared,
-        number,
+        idle: None,
         source: None,
         want: 0,
         items: VecDeque::new(),
@@ -41,7 +41,8 @@ where
 
 struct Worker<'a, S: Stream, F, O> {
     shared: &'a Shared<S, F, O>,
-    number: usize,
+    /// The key in the line of idle workers, while this worker is in line.
+    idle: Option<usize>,
     /// The source, while this worker reads it.
     source: Option<Pin<Box<S>>>,
     want: usize,
@@ -66,7 +67,7 @@ where
             if current.is_none() && self.items.is_empty() {
                 if self.source.is_none() {
                     let operation = ready!(coop::poll_proceed(cx));
-                    match ready!(self.shared.poll_claim(self.number, cx)) {
+                    match ready!(self.shared.poll_claim(&mut self.idle, cx)) {
                         Claimed::Item(number, item) => {
                             self.first = number;
                             self.items.push_back(item);

@@ -3,7 +3,8 @@
 //! Taking everything with one swap needs no stub node and has no ABA problem (R. K. Treiber, "Systems
 //! programming: coping with parallelism", 1986). The owner turns what it took around, so children are polled in
 //! the order of their wakes. The word that holds the stack also records whether the owner is awake: only the
-//! push that finds it asleep wakes it, so a burst of wakes takes the lock around its waker once.
+//! push that finds it asleep wakes it, so a burst of wakes takes the lock around its waker once. It is not a
+//! [`WaitList`](crate::sync::WaitList): a push takes no lock, and a child is its own entry.
 #![allow(unsafe_code, reason = "intrusive links: nodes are pushed from any thread without an allocation")]
 
 use std::ptr::{self, NonNull};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::node::{Header, NodeRef};
-use crate::task::wakers::wake_each;
+use crate::sync::wake_each;
 
 /// The stack is empty, and the owner sleeps: the next push wakes it.
 const ASLEEP: *mut Header = ptr::null_mut();
@@ -69,9 +70,7 @@ impl Queue {
 
     fn wake_owner(&self) {
         let waker = self.owner().take();
-        if let Some(waker) = waker {
-            wake_each([waker]);
-        }
+        wake_each(waker);
     }
 
     /// Takes all that was pushed, in the order of the pushes: the first node, linked to the others, and the

@@ -20,7 +20,7 @@ use tokio::task::coop;
 use super::node::{Header, NodeRef, Phase};
 use super::queue::{Asleep, Queue};
 use crate::sim;
-use crate::task::wakers::wake_each;
+use crate::sync::wake_each;
 
 /// How many children are polled before the task's other work has a turn: tokio's own budget, for where no budget
 /// is kept.
@@ -189,9 +189,7 @@ impl Set {
         self.unlink(node.header());
         let joiner = node.header().joiner.take();
         node.end();
-        if let Some(joiner) = joiner {
-            wake_each([joiner]);
-        }
+        wake_each(joiner);
     }
 
     fn link(&self, node: NodeRef) {

@@ -10,8 +10,8 @@ use super::shell;
 use super::watch::{Seen, SupervisorWatch};
 use crate::Backoff;
 use crate::sim::Site;
+use crate::sync::Class;
 use crate::task::child::Fallible;
-use crate::task::gate::Class;
 use crate::task::outcome::IntoResult;
 use crate::task::{CancelToken, Name, Nursery, Task};
 

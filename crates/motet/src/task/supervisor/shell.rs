@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -13,11 +12,9 @@ use super::child::{Child, ChildContext, ChildStop, Ended};
 use super::error::{FailureCause, SupervisorError};
 use super::machine::{Command, End, Machine};
 use super::watch::Seen;
-use crate::task::caught::quietly_drop;
+use crate::sync::{Class, catch, quietly_drop};
 use crate::task::child::Plain;
 use crate::task::coop::{Cooperative, cooperative};
-use crate::task::core::panic_message;
-use crate::task::gate::Class;
 use crate::task::{CancelToken, Name, Nursery, Policy, Reason, Scope, Task, TaskError};
 
 #[track_caller]
@@ -148,12 +145,9 @@ impl Shell {
         let (spec, running) = &mut self.children[child];
         let token = CancelToken::new();
         let (context, ready) = ChildContext::new(token.clone());
-        let future = match catch_unwind(AssertUnwindSafe(|| (spec.factory)(context))) {
+        let future = match catch(|| (spec.factory)(context)) {
             Ok(future) => future,
-            Err(payload) => {
-                let message = panic_message(&*payload).to_owned();
-                return self.ended(child, End::Failed(FailureCause::Panicked(message)));
-            }
+            Err(panic) => return self.ended(child, End::Failed(FailureCause::Panicked(panic))),
         };
         let name = spec.name.clone();
         match spec.stop {

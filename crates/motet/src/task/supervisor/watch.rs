@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::error::ChildRunError;
 use crate::sim;
+use crate::sync::quietly_drop;
 use crate::task::Name;
-use crate::task::caught::quietly_drop;
 
 /// The state of a child of a supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

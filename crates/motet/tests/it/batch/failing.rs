@@ -1,5 +1,6 @@
 //! Failed items and batches, and user code that panics or calls the batcher back.
 
+use std::panic::panic_any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -125,6 +126,35 @@ async fn batch_answers_all_callers_despite_a_panicking_waker() {
         assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(batcher.submit(2).await.unwrap(), 20);
         assert_eq!(first.await.unwrap(), 10);
+    })
+    .await;
+}
+
+/// Panics in its drop, with a payload whose drop panics.
+struct Mine;
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        struct Payload;
+        impl Drop for Payload {
+            fn drop(&mut self) {
+                panic!("the drop of the payload");
+            }
+        }
+        panic_any(Payload);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn panics_in_the_drop_of_an_answer_end_with_it() {
+    within(async |n| {
+        let handler = async |items: Vec<u32>| items.iter().map(|_| Ok::<_, u32>(Mine)).collect::<Vec<_>>();
+        let batcher = Batcher::builder(n).max_items(2).build(handler).unwrap();
+        for item in 0..4 {
+            batcher.post(item).await.unwrap();
+        }
+        batcher.flush().await;
+        assert_eq!(batcher.stats().batches, 2);
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! The planted bugs of the library: the drivers find each of them.
 //!
 //! The tests of the drivers themselves show that they pass without a planted bug. Bugs that need two threads are found by
-//! the models of `src/task/models.rs` and `src/resilience/models.rs`, which loom runs.
+//! the models of `src/sync/models.rs` and `src/resilience/models.rs`, which loom runs.
 
 use super::driver::planted;
 use super::listed::planted;
@@ -164,7 +164,7 @@ planted! {
 
 /// The bugs that loom finds.
 const MODELS: [&str; 2] =
-    [include_str!("../../../src/task/models.rs"), include_str!("../../../src/resilience/models.rs")];
+    [include_str!("../../../src/sync/models.rs"), include_str!("../../../src/resilience/models.rs")];
 
 #[track_caller]
 fn found(planted: &'static str, by: &By) {

@@ -12,8 +12,8 @@ use super::child::Restart;
 use super::error::{ChildRunError, FailureCause, SupervisorError};
 use super::watch::{ChildState, ChildStatus};
 use crate::rng::Rng;
+use crate::sync::quietly_drop;
 use crate::task::Name;
-use crate::task::caught::quietly_drop;
 use crate::{Backoff, rng};
 
 /// How many failures the error of a supervisor carries.

@@ -1,40 +1,25 @@
-//! A waker that wakes many waiters.
+//! A waker that wakes many waiters, for a future that keeps a single waker.
+//!
+//! Not a [`WaitList`](super::WaitList): a waiter keeps its entry from wake to wake, and has no place in a line.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use slab::Slab;
 
-use super::core::panic_words;
-use crate::mutant;
-
-/// Wakes every waiter, even if a waker panics.
-#[expect(clippy::disallowed_methods, reason = "this is the place that catches the panic of a waker")]
-pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        if mutant!("wakers.let_panics_out") {
-            waker.wake();
-            continue;
-        }
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            let panic = panic_words(payload);
-            crate::log::error!(panic, "a waker panicked");
-        }
-    }
-}
+use super::wake_each;
 
 /// The wakers of all waiters. Used as a waker, it wakes them all.
 #[derive(Default)]
-pub(crate) struct Wakers(Mutex<Slab<Option<Waker>>>);
+pub(crate) struct WakerSet(Mutex<Slab<Option<Waker>>>);
 
-impl Wakers {
+impl WakerSet {
     fn lock(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Wake for Wakers {
+impl Wake for WakerSet {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -46,20 +31,20 @@ impl Wake for Wakers {
 }
 
 /// The entry of one waiter.
-pub(crate) struct Place {
-    wakers: Arc<Wakers>,
+pub(crate) struct WakerSetEntry {
+    wakers: Arc<WakerSet>,
     /// `None` until the waiter first waits.
     at: Option<usize>,
 }
 
-impl Place {
-    pub(crate) fn among(wakers: &Arc<Wakers>) -> Self {
+impl WakerSetEntry {
+    pub(crate) fn of(wakers: &Arc<WakerSet>) -> Self {
         Self { wakers: Arc::clone(wakers), at: None }
     }
 
     /// An entry for a further waiter.
     pub(crate) fn another(&self) -> Self {
-        Self::among(&self.wakers)
+        Self::of(&self.wakers)
     }
 
     /// Registers the waker of this waiter for the next wake.
@@ -79,7 +64,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for WakerSetEntry {
     fn drop(&mut self) {
         if let Some(at) = self.at {
             let waker = self.wakers.lock().remove(at);

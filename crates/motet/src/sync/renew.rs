@@ -60,7 +60,7 @@ pub(super) mod tests {
 
     /// A waker that counts how often it wakes.
     #[derive(Default)]
-    pub(in crate::task) struct Count(pub(in crate::task) AtomicUsize);
+    pub(in crate::sync) struct Count(pub(in crate::sync) AtomicUsize);
 
     impl Wake for Count {
         fn wake(self: Arc<Self>) {

@@ -97,7 +97,7 @@ fn planted_bugs_of_a_lost_wake_up_are_found() {
     // The first needs two threads: in one, nothing happens between the question and the waker.
     for planted in ["scope.check_once", "scope.skip_wake"] {
         let probe = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "task::models::end_of_the_last_child_wakes_the_scope"])
+            .args(["--exact", "sync::models::end_of_the_last_child_wakes_the_scope"])
             .env(PLANTED, planted)
             .output()
             .unwrap();

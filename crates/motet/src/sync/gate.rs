@@ -14,8 +14,8 @@ use std::sync::{
 };
 use std::task::{Context, Poll, Waker};
 
+use super::wake_each;
 use crate::mutant;
-use crate::task::wakers::wake_each;
 
 const WORK: u64 = 1;
 const SERVICE: u64 = 1 << 32;
@@ -133,9 +133,7 @@ impl Gate {
 
     pub(crate) fn wake_joiner(&self) {
         let joiner = self.joiner().take();
-        if let Some(joiner) = joiner {
-            wake_each([joiner]);
-        }
+        wake_each(joiner);
     }
 
     fn joiner(&self) -> MutexGuard<'_, Option<Waker>> {

@@ -4,6 +4,9 @@
 //! A waiter creates a [`Notified`], then looks at its condition, and then awaits the [`Notified`]. The caller that
 //! notifies changes the condition first. Creation and notification take the same lock. If the creation is first, the
 //! notification completes the [`Notified`], registered or not; else the waiter finds the condition changed.
+//!
+//! Not a [`WaitList`](super::WaitList): the waiters have no order, the first one costs no allocation, and a notification takes
+//! all of them at once.
 
 use std::mem;
 use std::pin::Pin;
@@ -12,8 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use super::renew::renew;
-use super::wakers::wake_each;
+use super::{renew, wake_each};
 use crate::mutant;
 
 #[derive(Default)]
