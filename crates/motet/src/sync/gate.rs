@@ -14,7 +14,7 @@ use std::sync::{
 };
 use std::task::{Context, Poll, Waker};
 
-use super::wake_each;
+use super::{renew, wake_each};
 use crate::mutant;
 
 const WORK: u64 = 1;
@@ -123,12 +123,14 @@ impl Gate {
     }
 
     pub(crate) fn set_joiner(&self, waker: &Waker) {
-        let replaced = match &mut *self.joiner() {
-            Some(joiner) if joiner.will_wake(waker) => None,
-            joiner => joiner.replace(waker.clone()),
-        };
-        // Outside of the lock: dropping a waker may run user code.
-        drop(replaced);
+        renew(waker, |renewal| {
+            let mut joiner = self.joiner();
+            let Some(kept) = &mut *joiner else {
+                *joiner = Some(renewal.clone_for_new()?);
+                return Some(());
+            };
+            renewal.set(kept).then_some(())
+        });
     }
 
     pub(crate) fn wake_joiner(&self) {
@@ -138,5 +140,42 @@ impl Gate {
 
     fn joiner(&self) -> MutexGuard<'_, Option<Waker>> {
         self.joiner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, not(motet_loom)))]
+#[allow(unsafe_code, reason = "a waker made of an `Arc` runs no code when it is cloned")]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{RawWaker, RawWakerVTable};
+
+    use super::*;
+
+    /// A gate, and how often its joiner was cloned while the lock of the gate was free.
+    struct Cloned(Gate, AtomicUsize);
+
+    const TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| {}, |_| {}, |_| {});
+
+    fn clone(data: *const ()) -> RawWaker {
+        // SAFETY: the test below makes the only wakers of this table, of a reference to a `Cloned` that outlives them. It
+        // clones no clone.
+        let cloned = unsafe { &*data.cast::<Cloned>() };
+        let is_free = cloned.0.joiner.try_lock().is_ok();
+        cloned.1.fetch_add(usize::from(is_free), Ordering::Relaxed);
+        RawWaker::new(data.wrapping_byte_add(1), &TABLE)
+    }
+
+    /// A clone is code of the user: it may cancel the scope, which takes the lock.
+    #[test]
+    fn joiner_is_cloned_without_the_lock() {
+        let cloned = Cloned(Gate::new(), AtomicUsize::new(0));
+        let gate = &cloned.0;
+        // SAFETY: the functions of the table keep the contract of a waker, and `cloned` outlives the wakers.
+        let waker = unsafe { Waker::new((&raw const cloned).cast(), &TABLE) };
+        gate.set_joiner(&waker);
+        assert_eq!(cloned.1.load(Ordering::Relaxed), 1);
+        gate.set_joiner(&waker);
+        assert_eq!(cloned.1.load(Ordering::Relaxed), 2, "a clone that wakes another task is replaced");
+        gate.wake_joiner();
     }
 }
