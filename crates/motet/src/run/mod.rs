@@ -75,7 +75,6 @@
 //! ```
 
 mod app;
-mod live;
 mod outcome;
 mod phase;
 mod process;

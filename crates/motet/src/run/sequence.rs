@@ -12,7 +12,6 @@ use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, timeout_at};
 
 use super::app::{App, CLEANUP, WORK};
-use super::live;
 use super::outcome::{Finished, Work, finished, not_started};
 use super::phase::Open;
 use super::root::Root;
@@ -22,6 +21,7 @@ use crate::sync::Class;
 use crate::task::caught::Caught;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::coop::{Cooperative, cooperative};
+use crate::task::core::Core;
 use crate::task::end::finish;
 use crate::task::options;
 use crate::task::timeout::poll_limit;
@@ -80,7 +80,7 @@ where
                 let tree = observe::snapshot();
                 if let Some(scope) = scope.get() {
                     shared.leave(left(scope));
-                    live::below(&scope.0).iter().for_each(|below| shared.collect(below));
+                    below(&scope.0).iter().for_each(|below| shared.collect(below));
                 }
                 tree
             }
@@ -97,8 +97,30 @@ where
 /// The names of the tasks that are left when the program gives up.
 fn left(scope: &Scope) -> Vec<Name> {
     let mut names = scope.0.names(Class::Work);
-    names.extend(live::below(&scope.0).iter().flat_map(|below| live::stuck(below)));
+    names.extend(below(&scope.0).iter().flat_map(|below| stuck(below)));
     names
+}
+
+/// The names of the tasks of a scope and its nested scopes that were cancelled and have not ended.
+///
+/// Services are cancelled last: they are named only when no other task is left.
+fn stuck(core: &Core) -> Vec<Name> {
+    let class = if core.gate.count(Class::Work) > 0 { Class::Work } else { Class::Service };
+    let (mut names, more) = core.named(class);
+    if more > 0 {
+        names.push(Name::from(format!("({more} more)")));
+    }
+    for below in below(core) {
+        names.extend(stuck(&below));
+    }
+    names
+}
+
+/// The scopes opened in this scope. They are returned without the lock of this scope: dropping the last handle of one may
+/// take it.
+fn below(core: &Core) -> Vec<Arc<Core>> {
+    let state = core.state();
+    state.scopes.iter().filter_map(|(_, scope)| scope.upgrade()).collect()
 }
 
 struct Sequence<'a, E> {
@@ -215,7 +237,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         if ended.is_none() {
             ended = within(until(self.app.work), work.as_mut()).await;
         }
-        shared.leave(if ended.is_none() { live::stuck(&scope.0) } else { Vec::new() });
+        shared.leave(if ended.is_none() { stuck(&scope.0) } else { Vec::new() });
         for (phase, (end, go)) in self.phases.iter().zip(self.ends) {
             shared.enter(phase.name.clone());
             phase.scope.cancel(reason.clone());
@@ -226,7 +248,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
                 shared.leave(Vec::new());
                 continue;
             }
-            shared.leave(live::stuck(&phase.scope.0));
+            shared.leave(stuck(&phase.scope.0));
             phase.cut.cancel(reason.clone());
         }
         shared.enter(Name::from(CLEANUP));

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::{PollKind, TaskHook};
+use super::TaskHook;
 
 /// Adds a future to the current simulation as a task, for tasks that are started without a scope.
 ///
@@ -53,4 +53,14 @@ impl<F> fmt::Debug for Hooked<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooked").field("hook", &self.hook).finish_non_exhaustive()
     }
+}
+
+/// The meaning of the polls of a task for a simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollKind {
+    /// Work that must end. Its polls are progress, and a run in which no work can make progress is a deadlock.
+    Work,
+    /// A service that runs until it is stopped, such as a ticker. Its polls are no progress, so that it cannot hide a
+    /// deadlock.
+    Service,
 }

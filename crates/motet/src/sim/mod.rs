@@ -32,11 +32,9 @@
 //!   `blocking` closure runs on another thread, where no condition is evaluated.
 
 mod hooked;
-mod kind;
 mod macros;
 
-pub use hooked::{Hooked, hooked};
-pub use kind::PollKind;
+pub use hooked::{Hooked, PollKind, hooked};
 
 #[cfg(not(feature = "sim"))]
 mod off;

@@ -1,7 +1,6 @@
 //! Panics of the user's code that no caller receives: each ends here.
 
 use std::any::Any;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -70,7 +69,7 @@ pub(crate) fn panic_words(payload: Box<dyn Any + Send>) -> String {
     let words = panic_message(&*payload).to_owned();
     // The drop of the payload may panic as well, and so may the drop of the payload of that panic, which is leaked.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        mem::forget(second);
+        let _leaked = Box::leak(second);
     }
     words
 }
