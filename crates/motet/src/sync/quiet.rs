@@ -89,12 +89,14 @@ mod tests {
 
     use super::*;
 
-    /// A payload whose drop panics with another such payload.
+    /// A payload whose drop panics with another such payload, down to the last one.
     struct Nested(u32);
 
     impl Drop for Nested {
         fn drop(&mut self) {
-            resume_unwind(Box::new(Self(self.0 + 1)));
+            if let Some(below) = self.0.checked_sub(1) {
+                resume_unwind(Box::new(Self(below)));
+            }
         }
     }
 
@@ -103,8 +105,8 @@ mod tests {
         assert_eq!(catch(|| panic_any("a bug")), Err::<(), _>("a bug".into()));
         assert_eq!(catch(|| resume_unwind(Box::new(String::from("text")))), Err::<(), _>("text".into()));
         let unknown = "(a payload that is not text)".to_owned();
-        assert_eq!(catch(|| resume_unwind(Box::new(Nested(0)))), Err::<(), _>(unknown));
-        quietly_drop(Nested(0));
-        drop(Quiet::new(Nested(0)));
+        assert_eq!(catch(|| resume_unwind(Box::new(Nested(3)))), Err::<(), _>(unknown));
+        quietly_drop(Nested(3));
+        drop(Quiet::new(Nested(3)));
     }
 }
