@@ -36,9 +36,9 @@ fn check_reports_all_six_kinds_of_problem_and_runs_no_factory() {
     c.provide(|_: Arc<A>| runs::<B>());
     c.provide(|_: Arc<dyn Repo>, _: Arc<C>| runs::<D>());
     c.provide(|_: Arc<dyn Repo>| runs::<Pool>());
-    c.provide(|| runs::<Pool>());
-    c.provide_scoped(|| runs::<C>());
-    c.provide(|| runs::<PgRepo>());
+    c.provide(runs::<Pool>);
+    c.provide_scoped(runs::<C>);
+    c.provide(runs::<PgRepo>);
     c.value(7_u16).on_stop(|_| async {}).on_stop(|_| async {});
     c.overrides(|c| {
         c.value(7_u8);
