@@ -1,4 +1,5 @@
-//! Models of the gate under every order in which two or three threads can meet, with loom.
+//! Models of the gate, of the notification and of the set of wakers under every order in which two or three threads can meet,
+//! with loom.
 //!
 //! `RUSTFLAGS="--cfg motet_loom" cargo test -p motet --lib models`, which `cargo xtask test` does. What needs two
 //! threads is out of reach of the simulator, which has one: these are the tests for it, and for the bugs planted
@@ -6,13 +7,14 @@
 
 use std::future::poll_fn;
 use std::process::Command;
+use std::task::Context;
 
 use loom::future::block_on;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use super::gate::{Class, Entered, Gate};
+use super::{Class, Entered, Gate, Notify, WakerSet, WakerSetEntry};
 use crate::sim::mutants;
 
 const WORK: Class = Class::Work;
@@ -249,5 +251,79 @@ fn every_registered_release_runs_before_the_scope_ends() {
             }
         }
         assert_eq!(registers.join().unwrap(), released);
+    });
+}
+
+/// A waiter that creates its wait before it looks at the condition.
+fn waits_for(notify: &Notify, condition: &AtomicBool) {
+    block_on(async {
+        loop {
+            let notified = notify.notified();
+            if condition.load(Ordering::Relaxed) {
+                return;
+            }
+            notified.await;
+        }
+    });
+}
+
+#[test]
+fn notification_between_a_look_and_its_wait_wakes_every_waiter() {
+    three_threads(|| {
+        let (notify, condition) = (Arc::new(Notify::default()), Arc::new(AtomicBool::new(false)));
+        let waiters = [(); 2].map(|()| {
+            let (notify, condition) = (Arc::clone(&notify), Arc::clone(&condition));
+            thread::spawn(move || waits_for(&notify, &condition))
+        });
+        // Relaxed: the lock of the notification orders the two.
+        condition.store(true, Ordering::Relaxed);
+        notify.notify_waiters();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    });
+}
+
+#[test]
+fn dropped_wait_leaves_the_notification_to_other_waiters() {
+    loom::model(|| {
+        let (notify, condition) = (Arc::new(Notify::default()), Arc::new(AtomicBool::new(false)));
+        let mut dropped = Box::pin(notify.notified());
+        let polled = dropped.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()));
+        assert!(polled.is_pending());
+        let waiter = thread::spawn({
+            let (notify, condition) = (Arc::clone(&notify), Arc::clone(&condition));
+            move || waits_for(&notify, &condition)
+        });
+        drop(dropped);
+        condition.store(true, Ordering::Relaxed);
+        notify.notify_waiters();
+        waiter.join().unwrap();
+    });
+}
+
+/// Two drains wait at one gate, which keeps the waker of the set, as [`drain`](crate::drain) has it.
+#[test]
+fn every_waiter_of_a_set_wakes_with_the_last_child() {
+    three_threads(|| {
+        let (gate, wakers) = (Arc::new(Gate::new()), std::sync::Arc::<WakerSet>::default());
+        assert!(enters(&gate, WORK));
+        let waits = |gate: &Gate, wakers: &std::sync::Arc<WakerSet>| {
+            let mut entry = WakerSetEntry::of(wakers);
+            let all = entry.all();
+            block_on(poll_fn(|cx| {
+                entry.set(cx.waker());
+                gate.poll_until(&Context::from_waker(&all), || gate.count(WORK) == 0)
+            }));
+        };
+        let waiter = thread::spawn({
+            let (gate, wakers) = (Arc::clone(&gate), std::sync::Arc::clone(&wakers));
+            move || waits(&gate, &wakers)
+        });
+        let child = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || _ = gate.leave(WORK)
+        });
+        waits(&gate, &wakers);
+        waiter.join().unwrap();
+        child.join().unwrap();
     });
 }

@@ -8,9 +8,13 @@
 //! Not a [`WaitList`](super::WaitList): the waiters have no order, the first one costs no allocation, and a notification takes
 //! all of them at once.
 
+#[cfg(all(test, motet_loom))]
+use loom::sync::{Mutex, MutexGuard};
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+#[cfg(not(all(test, motet_loom)))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
@@ -127,7 +131,7 @@ impl Drop for Notified<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(motet_loom)))]
 mod tests {
     use std::pin::pin;
     use std::sync::Arc;

@@ -2,7 +2,11 @@
 //!
 //! Not a [`WaitList`](super::WaitList): a waiter keeps its entry from wake to wake, and has no place in a line.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(all(test, motet_loom))]
+use loom::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(all(test, motet_loom)))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Wake, Waker};
 
 use slab::Slab;
