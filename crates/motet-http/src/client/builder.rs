@@ -33,7 +33,7 @@ use crate::connect::{Connections, ConnectionsBuilder, Versions};
 /// | timeout of an attempt, to the response headers | 10 s | a host that hangs leaves time for another attempt |
 /// | timeout of each read of a body | 10 s | counted from the last chunk |
 /// | retry | [`Retry::new`]: 3 attempts within a budget | only requests that may be repeated: see [`ByStatus`](super::ByStatus) |
-/// | patience | 20 s | a host that asks for a longer wait is not retried |
+/// | longest `Retry-After` | 20 s | a host that asks for a longer wait is not retried |
 /// | breakers | one for each of the last 1024 hosts | [`CircuitBreaker::builder`] |
 /// | calls in flight per host | 64, and 1024 that wait | more HTTP/1.1 connections gain little |
 /// | idle timeout of connections | 30 s | shorter than that of most servers, so that a connection is rarely found closed |
@@ -90,7 +90,7 @@ impl ApiClientBuilder {
                 total: Some(Duration::from_secs(30)),
                 head: ten,
                 read: ten,
-                patience: Duration::from_secs(20),
+                max_retry_after: Duration::from_secs(20),
             },
             retry: Retry::new(),
             pipeline: None,
@@ -158,7 +158,7 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Sets the retry policy. Its limit for hints is replaced by the [patience](Self::patience), and its timeout by the
+    /// Sets the retry policy. Its limit for hints is replaced by the [longest `Retry-After`](Self::max_retry_after), and its timeout by the
     /// timeout of the call.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
@@ -173,8 +173,8 @@ impl ApiClientBuilder {
 
     /// Sets the longest `Retry-After` that a call waits for. If a host asks for more, the call returns the response of the
     /// host. Zero never waits, [`Duration::MAX`] always does.
-    pub fn patience(mut self, longest: Duration) -> Self {
-        self.times.patience = longest;
+    pub fn max_retry_after(mut self, longest: Duration) -> Self {
+        self.times.max_retry_after = longest;
         self
     }
 
@@ -344,7 +344,7 @@ impl ApiClientBuilder {
             defaults: Defaults::new(self.headers, base.as_ref(), self.connections.versions),
             connections: self.connections.max_idle_per_host(places).build()?,
             base,
-            retry: self.retry.follow_hints_for(self.times.patience),
+            retry: self.retry.follow_hints_for(self.times.max_retry_after),
             pipeline: self.pipeline,
             breakers: match self.breakers {
                 Breakers::Default => Some(breakers()),

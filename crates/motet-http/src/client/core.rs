@@ -49,7 +49,7 @@ pub(super) struct Times {
     pub(super) total: Option<Duration>,
     pub(super) head: Option<Duration>,
     pub(super) read: Option<Duration>,
-    pub(super) patience: Duration,
+    pub(super) max_retry_after: Duration,
 }
 
 impl Times {
@@ -139,7 +139,7 @@ impl Core {
                     None => return Err(request.error(ErrorKind::Request("the URL has no host".into()))),
                 },
             };
-            let repeat = request.repeat(self.times.patience);
+            let repeat = request.repeat(self.times.max_retry_after);
             let call = Call { request, host, repeat, deadline, attempts };
             let mut response = self.guarded(&call).await?;
             if most == 0 || !redirect::is_one(response.status, &response.headers) {

@@ -24,7 +24,7 @@ use super::{Error, Response};
 /// | a response that does not decode | success | no |
 ///
 /// The [method](http::Method::is_idempotent) of a call, or its caller, decides whether it may be repeated.
-/// `Retry-After` is the shortest delay. A longer one than the [patience](super::ApiClientBuilder::patience) of the
+/// `Retry-After` is the shortest delay. A longer one than the [limit](super::ApiClientBuilder::max_retry_after) of the
 /// client ends the call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByStatus;
@@ -46,11 +46,11 @@ pub(super) struct Repeat {
     /// `true` if the call may be repeated when nothing was sent.
     pub(super) unsent: bool,
     /// The longest delay of a `Retry-After` after which the call is repeated.
-    pub(super) patience: Duration,
+    pub(super) max_retry_after: Duration,
 }
 
 impl Repeat {
-    pub(super) const NEVER: Self = Self { sent: false, unsent: false, patience: Duration::ZERO };
+    pub(super) const NEVER: Self = Self { sent: false, unsent: false, max_retry_after: Duration::ZERO };
 }
 
 pub(super) fn failure(is_retryable: bool) -> Class {
@@ -70,7 +70,7 @@ pub(super) fn status(code: StatusCode, repeat: Repeat, retry_after: Option<Durat
             other => other,
         };
     }
-    let mut in_time = retry_after.is_none_or(|after| after <= repeat.patience);
+    let mut in_time = retry_after.is_none_or(|after| after <= repeat.max_retry_after);
     if mutant!("http.no_patience") {
         in_time = true;
     }
@@ -86,11 +86,11 @@ pub(super) fn is_passing(code: StatusCode) -> bool {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
     fn judge(code: u16, repeatable: bool, seconds: Option<u64>) -> Class {
         let after = seconds.map(Duration::from_secs);
-        let repeat = Repeat { sent: repeatable, unsent: true, patience: PATIENCE };
+        let repeat = Repeat { sent: repeatable, unsent: true, max_retry_after: MAX_RETRY_AFTER };
         status(StatusCode::from_u16(code).unwrap(), repeat, after)
     }
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_beyond_the_patience_prevents_a_retry() {
+    fn retry_after_beyond_the_limit_prevents_a_retry() {
         assert!(judge(503, true, Some(30)).retryable);
         let late = judge(503, true, Some(31));
         assert_eq!((late.retryable, late.retry_after), (false, Some(Duration::from_secs(31))));

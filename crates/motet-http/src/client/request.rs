@@ -171,7 +171,7 @@ impl Request {
     }
 
     /// Returns when the request may be repeated.
-    pub(super) fn repeat(&self, patience: Duration) -> Repeat {
+    pub(super) fn repeat(&self, max_retry_after: Duration) -> Repeat {
         if self.body.as_bytes().is_none() {
             return Repeat::NEVER;
         }
@@ -180,7 +180,7 @@ impl Request {
         if mutant!("http.retry_unsafe") {
             sent = set.unwrap_or(true);
         }
-        Repeat { sent, unsent: set != Some(false), patience }
+        Repeat { sent, unsent: set != Some(false), max_retry_after }
     }
 }
 

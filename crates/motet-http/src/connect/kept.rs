@@ -64,7 +64,7 @@ impl Kept {
     }
 
     /// Closes the idle connections above the limit.
-    pub(super) fn make_room(&self) {
+    pub(super) fn close_surplus(&self) {
         let too_many = self.idle().lines.len().saturating_sub(self.most_idle);
         self.give_up(too_many);
     }

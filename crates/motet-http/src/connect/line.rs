@@ -104,7 +104,7 @@ impl Line {
             self.kept.remove(number);
             self.give_up(number);
         } else {
-            self.kept.make_room();
+            self.kept.close_surplus();
         }
     }
 

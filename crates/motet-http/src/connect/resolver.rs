@@ -89,14 +89,15 @@ impl Resolver {
             let rest = || within.saturating_sub(begun.elapsed());
             let mut v6 = pin!(current.ask(&name, RecordType::AAAA, within));
             let mut v4 = pin!(current.ask(&name, RecordType::A, within));
-            let patience = |found: &Answer| if found.is_ok() { RESOLUTION_DELAY.min(rest()) } else { rest() };
+            let remaining =
+                |found: &Answer| if found.is_ok() { RESOLUTION_DELAY.min(rest()) } else { rest() };
             match race(v6.as_mut(), v4.as_mut()).await {
                 Either::Left(v6) => {
-                    let v4 = timeout(patience(&v6), v4).await;
+                    let v4 = timeout(remaining(&v6), v4).await;
                     (v6, v4.unwrap_or(Err(NetError::Timeout)))
                 }
                 Either::Right(v4) => {
-                    let v6 = timeout(patience(&v4), v6).await;
+                    let v6 = timeout(remaining(&v4), v6).await;
                     (v6.unwrap_or(Err(NetError::Timeout)), v4)
                 }
             }

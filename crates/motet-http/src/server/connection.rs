@@ -52,7 +52,7 @@ pub(super) async fn drive<T, S>(
     let mut timer = pin!(Timer { sleep: None });
     let mut draining_since = None;
     // `true` once hyper has been asked to close the connection after its current request.
-    let mut is_told = false;
+    let mut is_closing = false;
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
@@ -76,13 +76,13 @@ pub(super) async fn drive<T, S>(
                     since.checked_add(times.head).map_or(stop + LATE_HEAD, |end| end.min(stop + LATE_HEAD)),
                 ),
             };
-            ready!(timer.as_mut().poll_at(deadline.filter(|_| !is_told || phase == Phase::Head), cx));
+            ready!(timer.as_mut().poll_at(deadline.filter(|_| !is_closing || phase == Phase::Head), cx));
             if phase == Phase::Head {
                 tracing::debug!("closing a connection whose client sent no request in time");
                 return Poll::Ready(());
             }
             connection.as_mut().graceful_shutdown();
-            is_told = true;
+            is_closing = true;
         }
     })
     .await;

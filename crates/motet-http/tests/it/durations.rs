@@ -56,9 +56,9 @@ fn rows() -> Vec<Row> {
             uses: |odd| calls(Peer::Absent, odd, |api, odd| api.connect_timeout(odd)),
         },
         Row {
-            setting: "client/builder.rs patience",
+            setting: "client/builder.rs max_retry_after",
             means: LIMIT,
-            uses: |odd| calls(Peer::Busy, odd, |api, odd| api.patience(odd)),
+            uses: |odd| calls(Peer::Busy, odd, |api, odd| api.max_retry_after(odd)),
         },
         Row { setting: "client/builder.rs idle_timeout", means: LIMIT, uses: is_idle },
         Row { setting: "client/request.rs timeout", means: LIMIT, uses: one_call },

@@ -97,7 +97,7 @@ async fn call_succeeds_with_all_timeouts_of_duration_max() {
         let base = serve(n, Router::new().route("/", get(async || "hello"))).await;
         let never = Duration::MAX;
         let builder = builder(n, &base).timeout(never).connect_timeout(never).head_timeout(never);
-        let api = builder.read_timeout(never).idle_timeout(never).patience(never).build().unwrap();
+        let api = builder.read_timeout(never).idle_timeout(never).max_retry_after(never).build().unwrap();
         for _ in 0..3 {
             assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
             // What waits for connections to be idle has its turn.

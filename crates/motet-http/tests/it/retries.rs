@@ -113,7 +113,7 @@ async fn retry_waits_for_the_seconds_or_date_of_retry_after() {
             "date: Fri, 31 Dec 1999 23:59:52 GMT\r\nretry-after: Fri, 31 Dec 1999 23:59:59 GMT",
         ] {
             let (base, connections) = asks_for(n, header).await;
-            let api = unhurried(builder(n, &base)).patience(Duration::from_secs(7)).build().unwrap();
+            let api = unhurried(builder(n, &base)).max_retry_after(Duration::from_secs(7)).build().unwrap();
             let begun = Instant::now();
             assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
             assert!(begun.elapsed() >= Duration::from_secs(7), "{:?}", begun.elapsed());
@@ -124,7 +124,7 @@ async fn retry_waits_for_the_seconds_or_date_of_retry_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_beyond_the_patience_or_timeout_ends_the_call() {
+async fn retry_after_beyond_its_limit_or_timeout_ends_the_call() {
     test(async |n| {
         let (base, _) = asks_for(n, "retry-after: 3600").await;
         let error = unhurried(builder(n, &base)).build().unwrap().get("/").fetch().await.unwrap_err();

@@ -280,11 +280,11 @@ impl Committer {
         let outcome = self.transaction(jobs, &mut answers);
         metrics::histogram!("relay_store_commit_seconds").record(started.elapsed());
         // A single job that failed for lack of space means the same as a commit that failed.
-        let out_of_room = answers.iter().find_map(|answer| match answer {
+        let refused_job = answers.iter().find_map(|answer| match answer {
             Err(error @ (StoreError::Full | StoreError::Limit(_) | StoreError::Io(_))) => Some(error),
             _ => None,
         });
-        if let Some(failed) = outcome.as_ref().err().or(out_of_room) {
+        if let Some(failed) = outcome.as_ref().err().or(refused_job) {
             self.note(failed.clone());
             if *failed == StoreError::Full && self.space.give_up_reserve() {
                 // A checkpoint moves the log into the database, and the log starts again at its beginning.

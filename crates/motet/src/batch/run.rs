@@ -135,7 +135,7 @@ where
         // the scope.
         if core.reached(Level::Services) && core.reason().is_none() {
             let token = CancelToken::new();
-            let spec = Spec::told(name.clone(), site, Class::Service, token.clone());
+            let spec = Spec::cooperative(name.clone(), site, Class::Service, token.clone());
             drop(launch::<_, crate::task::coop::Cooperative>(
                 core,
                 spec,

@@ -25,7 +25,7 @@ where
     E: Send + Sync + 'static,
 {
     let token = CancelToken::new();
-    let spec = Spec::told(shared.name.clone(), shared.site, Class::Service, token.clone());
+    let spec = Spec::cooperative(shared.name.clone(), shared.site, Class::Service, token.clone());
     let watching = Watching(Some(Arc::clone(shared)));
     // If the scope has ended, the watch is dropped, and hands the waiting items back.
     drop(launch::<_, Plain>(&shared.scope.0, spec, watching.run(token)));

@@ -30,9 +30,9 @@ impl StoreOwner {
             store.state().phase = StoreLife::Closed;
             return None;
         };
-        let owed = Box::new(PendingStop(Some(Arc::clone(&store))));
-        let owed = finalizer::push(&store.host, name, site, limit, owed);
-        Some(Self { store, cleanup: owed })
+        let pending = Box::new(PendingStop(Some(Arc::clone(&store))));
+        let pending = finalizer::push(&store.host, name, site, limit, pending);
+        Some(Self { store, cleanup: pending })
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -63,14 +63,15 @@ impl StoreOwner {
         F: FnOnce(Result<(), crate::task::ReleaseError>) + Send + 'static,
     {
         self.store.cancel.cancel(reason);
-        let Some(Finalizer { name, site, limit, owed, .. }) = finalizer::take(&self.store.host, self.cleanup)
+        let Some(Finalizer { name, site, limit, pending, .. }) =
+            finalizer::take(&self.store.host, self.cleanup)
         else {
             return;
         };
         let (host, named) = (Arc::clone(&self.store.host), name.clone());
         let limit = limit.unwrap_or(host.release_timeout);
         drop(adopt(&self.store.host, &named, site, async move {
-            then(finalizer::run(&host, name, limit, owed, Exit::Ok).await);
+            then(finalizer::run(&host, name, limit, pending, Exit::Ok).await);
         }));
     }
 }

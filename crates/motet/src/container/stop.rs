@@ -13,7 +13,7 @@ use super::stop_report::{StopCause, StopError};
 use super::store::{BuiltComponent, ComponentSlot, Store, StoreLife};
 use super::{StopReport, Stopped};
 use crate::mutant;
-use crate::resource::Owe;
+use crate::resource::PendingRelease;
 use crate::sync::{catch, panic_words};
 use crate::task::caught::Caught;
 use crate::task::core::Level;
@@ -226,7 +226,7 @@ async fn end_scope(open: Open, limit: Duration, failures: &mut Vec<StopCause>) {
 /// The stop of a store, as the pending cleanup of its scope.
 pub(crate) struct PendingStop(pub(crate) Option<Arc<Store>>);
 
-impl Owe for PendingStop {
+impl PendingRelease for PendingStop {
     fn begin(mut self: Box<Self>, _: crate::resource::Exit) -> Option<ReleaseFuture> {
         let store = self.0.take()?;
         Some(Box::pin(async move {

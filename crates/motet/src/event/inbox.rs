@@ -46,9 +46,9 @@ impl<T: ?Sized> Default for Inbox<T> {
 }
 
 impl<T: ?Sized> Inbox<T> {
-    pub(super) fn put(&self, event: Arc<T>, room: NonZeroUsize, overflow: Overflow) -> InboxPut<T> {
+    pub(super) fn put(&self, event: Arc<T>, backlog: NonZeroUsize, overflow: Overflow) -> InboxPut<T> {
         let mut state = self.state();
-        let full = state.events.len() >= room.get();
+        let full = state.events.len() >= backlog.get();
         if full && overflow == Overflow::DropNewest {
             return InboxPut::Full(event);
         }
@@ -128,7 +128,7 @@ mod tests {
                 prop_oneof![4 => Just(Step::InboxPut), 4 => Just(Step::Take), 1 => Just(Step::Abandon)],
                 0..60,
             ),
-            room in 1_usize..4,
+            backlog in 1_usize..4,
             oldest in any::<bool>(),
         ) {
             let overflow = if oldest { Overflow::DropOldest } else { Overflow::DropNewest };
@@ -136,18 +136,18 @@ mod tests {
             let (mut naive, mut attended) = (Vec::new(), false);
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
-                    Step::InboxPut => match inbox.put(Arc::new(number), NonZeroUsize::new(room).unwrap(), overflow) {
+                    Step::InboxPut => match inbox.put(Arc::new(number), NonZeroUsize::new(backlog).unwrap(), overflow) {
                         InboxPut::Full(event) => {
                             prop_assert_eq!(*event, number);
-                            prop_assert!(naive.len() == room && !oldest);
+                            prop_assert!(naive.len() == backlog && !oldest);
                         }
                         InboxPut::Instead(event) => {
-                            prop_assert!(naive.len() == room && oldest && attended);
+                            prop_assert!(naive.len() == backlog && oldest && attended);
                             prop_assert_eq!(*event, naive.remove(0));
                             naive.push(number);
                         }
                         put => {
-                            prop_assert!(naive.len() < room);
+                            prop_assert!(naive.len() < backlog);
                             prop_assert_eq!(matches!(put, InboxPut::Begin(_)), !attended);
                             attended = true;
                             naive.push(number);

@@ -13,7 +13,7 @@ pub(super) struct Ring<T>(Mutex<RingState<T>>);
 
 struct RingState<T> {
     events: VecDeque<T>,
-    room: usize,
+    capacity: usize,
     /// The number of events dropped since the reader was last informed.
     missed: u64,
     ended: bool,
@@ -29,14 +29,20 @@ pub(super) enum RingRead<T> {
 }
 
 impl<T> Ring<T> {
-    pub(super) fn new(room: usize) -> Self {
-        Self(Mutex::new(RingState { events: VecDeque::new(), room, missed: 0, ended: false, reader: None }))
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(Mutex::new(RingState {
+            events: VecDeque::new(),
+            capacity,
+            missed: 0,
+            ended: false,
+            reader: None,
+        }))
     }
 
     /// Adds an event. Returns the oldest event if it was removed because the ring was full.
     pub(super) fn put(&self, event: T) -> Option<T> {
         let mut state = self.state();
-        let oldest = if state.events.len() >= state.room { state.events.pop_front() } else { None };
+        let oldest = if state.events.len() >= state.capacity { state.events.pop_front() } else { None };
         state.missed += u64::from(oldest.is_some());
         state.events.push_back(event);
         if mutant!("event.reader_not_woken") {
@@ -100,14 +106,14 @@ mod tests {
         #[test]
         fn ring_yields_events_in_order_and_the_number_of_missed_ones(
             puts in prop::collection::vec(any::<bool>(), 0..60),
-            room in 1_usize..4,
+            capacity in 1_usize..4,
         ) {
-            let ring = Ring::new(room);
+            let ring = Ring::new(capacity);
             let cx = Context::from_waker(Waker::noop());
             let (mut naive, mut missed) = (VecDeque::new(), 0);
             for (number, put) in puts.into_iter().enumerate() {
                 if put {
-                    let oldest = (naive.len() == room).then(|| naive.pop_front().unwrap());
+                    let oldest = (naive.len() == capacity).then(|| naive.pop_front().unwrap());
                     missed += u64::from(oldest.is_some());
                     naive.push_back(number);
                     prop_assert_eq!(ring.put(number), oldest);

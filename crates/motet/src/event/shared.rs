@@ -19,7 +19,7 @@ use super::subscription::Subscription;
 use super::topic::{RemovedListener, Topic, Topics};
 use super::{AnyEvent, EmitterClosedError, Event, Pattern};
 use crate::observe::{Registration, Stats};
-use crate::resource::{Exit, Owe};
+use crate::resource::{Exit, PendingRelease};
 use crate::sync::{Class, quietly_drop};
 use crate::task::core::Core;
 use crate::task::finalizer::{self, ReleaseFuture};
@@ -382,7 +382,7 @@ impl Drop for EmitterShared {
 /// has released the resources that were opened later, since these may still emit.
 struct CloseEmitter(Weak<EmitterShared>);
 
-impl Owe for CloseEmitter {
+impl PendingRelease for CloseEmitter {
     fn begin(self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
         drop(self);
         Some(Box::pin(ready(Ok(()))))
@@ -403,7 +403,7 @@ struct RemoveListeners {
     scope: usize,
 }
 
-impl Owe for RemoveListeners {
+impl PendingRelease for RemoveListeners {
     fn begin(self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
         drop(self);
         Some(Box::pin(ready(Ok(()))))

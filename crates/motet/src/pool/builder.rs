@@ -3,7 +3,7 @@ use std::panic::Location;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::end::{Handles, Owing};
+use super::end::{Handles, PendingClose};
 use super::error::PoolConfigError;
 use super::keeper::{Keeper, keep};
 use super::manager::Manager;
@@ -240,10 +240,12 @@ impl<M: Manager> PoolBuilder<M> {
             let shown = self.scope.register("pool", name.clone(), stats);
             *shared.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
         }
-        let owing = Box::new(Owing { shared: Arc::clone(&shared), has_begun: false });
+        let pending = Box::new(PendingClose { shared: Arc::clone(&shared), has_begun: false });
         // A member of the scope for the moment, so that the scope cannot close before the registration.
         match Member::enter(&core, Class::Work) {
-            Some(_member) => drop(shared.owed.set(finalizer::push(&core, name, self.site, None, owing))),
+            Some(_member) => {
+                drop(shared.release_id.set(finalizer::push(&core, name, self.site, None, pending)))
+            }
             None => shared.begin_close(),
         }
         let spec = Spec::new(keeper, self.site, Class::Service, Stop::Drop);

@@ -12,7 +12,7 @@ use super::manager::Manager;
 use super::shared::PoolShared;
 use super::stats::{CloseReport, Holder};
 use crate::mutant;
-use crate::resource::{Exit, Owe};
+use crate::resource::{Exit, PendingRelease};
 use crate::sync::{WakerSetEntry, quietly_drop};
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::timeout;
@@ -55,12 +55,12 @@ pub(super) async fn close<M: Manager>(shared: &Arc<PoolShared<M>>, within: Durat
 }
 
 /// The close of a pool, as a pending release of its scope.
-pub(super) struct Owing<M: Manager> {
+pub(super) struct PendingClose<M: Manager> {
     pub(super) shared: Arc<PoolShared<M>>,
     pub(super) has_begun: bool,
 }
 
-impl<M: Manager> Owe for Owing<M> {
+impl<M: Manager> PendingRelease for PendingClose<M> {
     fn begin(mut self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
         self.has_begun = true;
         let shared = Arc::clone(&self.shared);
@@ -73,7 +73,7 @@ impl<M: Manager> Owe for Owing<M> {
     }
 }
 
-impl<M: Manager> Drop for Owing<M> {
+impl<M: Manager> Drop for PendingClose<M> {
     fn drop(&mut self) {
         if self.has_begun || self.shared.state().is_over() {
             return;

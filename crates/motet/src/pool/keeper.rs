@@ -50,7 +50,7 @@ pub(super) async fn keep<M: Manager>(keeper: Keeper<M>) {
 impl<M: Manager> PoolShared<M> {
     /// Removes a pool without connections from its scope.
     pub(super) fn retire(&self) {
-        if let Some(id) = self.owed.get() {
+        if let Some(id) = self.release_id.get() {
             drop(finalizer::take(&self.core, *id));
         }
         let shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();

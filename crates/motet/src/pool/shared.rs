@@ -45,7 +45,7 @@ pub(super) struct PoolShared<M: Manager> {
     /// Callers that wait for the pool to become warm or closed.
     pub(super) changed: Arc<WakerSet>,
     /// The id of the pending release in the scope.
-    pub(super) owed: OnceLock<u64>,
+    pub(super) release_id: OnceLock<u64>,
     pub(super) shown: Mutex<Option<Registration>>,
 }
 
@@ -78,7 +78,7 @@ impl<M: Manager> PoolShared<M> {
             core,
             closed: CancelToken::new(),
             changed: Arc::default(),
-            owed: OnceLock::new(),
+            release_id: OnceLock::new(),
             shown: Mutex::default(),
         }
     }

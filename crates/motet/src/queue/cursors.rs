@@ -210,14 +210,14 @@ impl Cursors {
         loop {
             let (at, promised) = (position(word), count(word));
             let granted = u64::from(claim == Claim::Granted);
-            let spared = if claim == Claim::All { 0 } else { promised - granted.min(promised) };
-            let most = match spared {
+            let reserved = if claim == Claim::All { 0 } else { promised - granted.min(promised) };
+            let most = match reserved {
                 0 if self.slotted => want,
-                _ => want.min((self.ready(word) - spared as i64).max(0).unsigned_abs()),
+                _ => want.min((self.ready(word) - reserved as i64).max(0).unsigned_abs()),
             };
             let items = (0..most).take_while(|item| there(advance(at, *item))).count() as u64;
             if items == 0 {
-                let empty = self.ready(word) - spared as i64 <= 0;
+                let empty = self.ready(word) - reserved as i64 <= 0;
                 let now = self.head.0.load(Ordering::SeqCst);
                 if now != word {
                     word = now;

@@ -2,7 +2,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::owed::Slot;
+use super::pending_release::Slot;
 use crate::sim;
 use crate::task::ReleaseError;
 use crate::task::core::Core;

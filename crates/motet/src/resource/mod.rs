@@ -46,7 +46,7 @@ mod acquired;
 mod error;
 mod exit;
 mod open;
-mod owed;
+mod pending_release;
 mod with;
 
 pub use acquired::Acquired;
@@ -55,6 +55,6 @@ pub use exit::Exit;
 pub use with::{Resource, resource};
 
 pub(crate) use open::open;
-pub(crate) use owed::{Deferred, Owe, Owed, Slot};
+pub(crate) use pending_release::{DeferredCleanup, PendingRelease, ResourceRelease, Slot};
 
 pub use crate::task::{ReleaseCounts, ReleaseError};

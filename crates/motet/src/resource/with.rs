@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::acquired::Acquired;
 use super::open::open;
-use super::owed::{OnLost, Owe, Owed, Slot};
+use super::pending_release::{OnLost, PendingRelease, ResourceRelease, Slot};
 use super::{Exit, ResourceError};
 use crate::task::caught::Caught;
 use crate::task::core::Core;
@@ -116,13 +116,13 @@ where
             let (caller, opened) = oneshot::channel();
             let (name, site) = (self.name.clone(), self.site);
             drop(adopt(&host, &name, site, self.open(Arc::clone(&host), caller)));
-            let (acquired, owed) = match opened.await {
+            let (acquired, pending) = match opened.await {
                 Ok(Ok(held)) => held,
                 Ok(Err(error)) => return Err(ResourceError::Open(error)),
                 Err(_) => return Err(ResourceError::OpenEnded),
             };
             let ended = {
-                // Dropped before `owed` when this future is: then the release finds the resource in its place.
+                // Dropped before `pending` when this future is: then the release finds the resource in its place.
                 let mut acquired = acquired;
                 Caught::new(using(&mut acquired)).await
             };
@@ -134,7 +134,7 @@ where
             if mutant!("resource.always_commit") {
                 exit = Exit::Ok;
             }
-            let released = owed.release(exit).await;
+            let released = pending.release(exit).await;
             match (ended, released) {
                 (Err(payload), _) => resume_unwind(payload),
                 (Ok(Err(error)), released) => Err(ResourceError::Use { error, release: released.err() }),
@@ -151,9 +151,13 @@ where
             None => return,
             Some(Ok(resource)) => {
                 let slot = Slot::new();
-                let owed =
-                    Owed { slot: Arc::clone(&slot), core: Arc::clone(&host), close: Some(close), on_lost };
-                let release = Release { owed: Some(Box::new(owed)), host, name, site, limit };
+                let pending = ResourceRelease {
+                    slot: Arc::clone(&slot),
+                    core: Arc::clone(&host),
+                    close: Some(close),
+                    on_lost,
+                };
+                let release = Release { pending: Some(Box::new(pending)), host, name, site, limit };
                 Ok((Acquired::new(resource, slot, None), release))
             }
             Some(Err(error)) => Err(error),
@@ -165,7 +169,7 @@ where
 
 /// The pending release of a resource in use. Dropping it starts the release.
 struct Release {
-    owed: Option<Box<dyn Owe>>,
+    pending: Option<Box<dyn PendingRelease>>,
     host: Arc<Core>,
     name: Name,
     site: &'static Location<'static>,
@@ -186,12 +190,12 @@ impl Release {
         F: FnOnce(Result<(), ReleaseError>) -> T + Send + 'static,
         T: Send + 'static,
     {
-        let owed = self.owed.take()?;
+        let pending = self.pending.take()?;
         if mutant!("resource.forget_release") {
             return None;
         }
         let (core, name, limit) = (Arc::clone(&self.host), self.name.clone(), self.limit);
-        let release = async move { then(finalizer::run(&core, name, limit, owed, exit).await) };
+        let release = async move { then(finalizer::run(&core, name, limit, pending, exit).await) };
         Some(adopt(&self.host, &self.name, self.site, release))
     }
 }

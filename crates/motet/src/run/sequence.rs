@@ -171,14 +171,14 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             // then on. It is a task of its own, so that the time counts even if the body blocks its thread.
             let (begin, ending) = (Arc::clone(shared), Scope::clone(nursery));
             let (name, token) = (Name::from("end of work"), CancelToken::new());
-            let spec = Spec::told(name.clone(), site, Class::Service, token.clone()).hidden();
-            let told = token.clone();
+            let spec = Spec::cooperative(name.clone(), site, Class::Service, token.clone()).hidden();
+            let cancelled = token.clone();
             let end_of_work = async move {
                 let cancelled = ending.token();
                 let reason = tokio::select! {
                     biased;
                     reason = cancelled.cancelled() => reason,
-                    reason = told.cancelled() => reason,
+                    reason = cancelled.cancelled() => reason,
                 };
                 // The token's reason is only that the work has ended. The scope knows whether an error or a panic ended
                 // it, and this task may run, on another thread, before the waiter of the scope reports it.

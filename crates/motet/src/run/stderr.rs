@@ -129,7 +129,7 @@ impl Sink {
 
     fn write_out(&self, out: &mut impl Write) -> ! {
         let mut chunk = Vec::new();
-        let mut told = 0;
+        let mut reported = 0;
         let mut state = self.lock();
         loop {
             state = self
@@ -141,11 +141,11 @@ impl Sink {
             drop(state);
             let failed = write_patiently(out, &chunk);
             // The lost lines followed this chunk.
-            if failed == 0 && overflowed > told {
+            if failed == 0 && overflowed > reported {
                 let note =
-                    format!("[{} lines are lost here: standard error was not read]\n", overflowed - told);
+                    format!("[{} lines are lost here: standard error was not read]\n", overflowed - reported);
                 if write_patiently(out, note.as_bytes()) == 0 {
-                    told = overflowed;
+                    reported = overflowed;
                 }
             }
             state = self.lock();

@@ -229,13 +229,13 @@ fn adopted_child_ends_before_the_scope_that_adopted_it() {
 fn every_registered_release_runs_before_the_scope_ends() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
-        let owed = Arc::new(Mutex::new(0));
+        let pending = Arc::new(Mutex::new(0));
         let registers = thread::spawn({
-            let (gate, owed) = (Arc::clone(&gate), Arc::clone(&owed));
+            let (gate, pending) = (Arc::clone(&gate), Arc::clone(&pending));
             move || {
                 let entered = enters(&gate, WORK);
                 if entered {
-                    *owed.lock().unwrap() += 1;
+                    *pending.lock().unwrap() += 1;
                     gate.leave(WORK);
                 }
                 usize::from(entered)
@@ -244,8 +244,8 @@ fn every_registered_release_runs_before_the_scope_ends() {
         let mut released = 0;
         loop {
             block_on(emptied(&gate, WORK));
-            let mut owed = owed.lock().unwrap();
-            released += std::mem::take(&mut *owed);
+            let mut pending = pending.lock().unwrap();
+            released += std::mem::take(&mut *pending);
             if gate.close() {
                 break;
             }

@@ -124,7 +124,7 @@ impl Scope {
         // A member until the closure is wrapped, so that a closed scope can hand it back.
         let Some(member) = Member::enter(&self.0, Class::Work) else { return Err(ScopeClosedError(closure)) };
         let token = CancelToken::new();
-        let spec = Spec::told(name.clone(), site, Class::Work, token.clone());
+        let spec = Spec::cooperative(name.clone(), site, Class::Work, token.clone());
         let pool = BlockingPool::here(&self.0);
         let work = block(name.clone(), token.clone(), self.0.runtime.clone(), pool, closure);
         let join = launch::<_, Cooperative>(&self.0, spec, work);

@@ -50,13 +50,13 @@ impl Spec {
     }
 
     /// The description of a cooperative child, whose cancellation cancels the token.
-    pub(crate) fn told(
+    pub(crate) fn cooperative(
         name: Name,
         site: &'static Location<'static>,
         class: Class,
         token: CancelToken,
     ) -> Self {
-        Self { token: Some(token), ..Self::new(name, site, class, Stop::Tell) }
+        Self { token: Some(token), ..Self::new(name, site, class, Stop::Token) }
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) enum Stop {
     /// The child is dropped at its next await.
     Drop,
     /// The token of the child is cancelled, and the child ends by itself.
-    Tell,
+    Token,
     /// The child continues: it is a cleanup.
     Never,
 }

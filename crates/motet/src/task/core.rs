@@ -155,8 +155,8 @@ impl Core {
             return;
         }
         // The success of a sibling cancels only the children, so it is not the reason of the body.
-        let spared = state.reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Succeeded);
-        if (state.reason.is_none() || spared) && level < Level::Services {
+        let is_success = state.reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Succeeded);
+        if (state.reason.is_none() || is_success) && level < Level::Services {
             if reason.kind() == ReasonKind::Deadline {
                 state.unfinished = self.names(Class::Work);
             }
@@ -167,13 +167,13 @@ impl Core {
         // listed earlier is seen here.
         let before = self.level.swap(level as u8, Ordering::Relaxed);
         let mut wakers = WakeList::default();
-        let mut told = Vec::new();
+        let mut tokens = Vec::new();
         drop(state);
         self.each_child(|child| {
             let at = child.spec.class.cancelled_at();
             if before < at as u8 && at <= level {
                 wakers.extend(child.waker.cloned());
-                told.extend(child.spec.token.clone());
+                tokens.extend(child.spec.token.clone());
             }
         });
         if let Some(token) = self.token.get()
@@ -182,9 +182,9 @@ impl Core {
             token.cancel(reason.clone());
         }
         if mutant!("scope.tell_nobody") {
-            told.clear();
+            tokens.clear();
         }
-        for token in told {
+        for token in tokens {
             token.cancel(reason.clone());
         }
         wakers.wake();

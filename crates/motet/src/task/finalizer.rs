@@ -16,7 +16,7 @@ use super::core::{Core, State};
 use super::end::adopt;
 use super::error::ReleaseErrorCause;
 use super::{Name, ReleaseError, TaskError};
-use crate::resource::{Exit, Owe};
+use crate::resource::{Exit, PendingRelease};
 use crate::sync::{Class, catch, panic_words, quietly_drop};
 use crate::{mutant, sim};
 
@@ -36,7 +36,7 @@ pub(crate) struct Finalizer {
     pub(crate) site: &'static Location<'static>,
     /// The timeout of the release; `None` for the release timeout of the scope.
     pub(crate) limit: Option<Duration>,
-    pub(crate) owed: Box<dyn Owe>,
+    pub(crate) pending: Box<dyn PendingRelease>,
 }
 
 /// The counts of releases in a scope and its nested scopes.
@@ -117,7 +117,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>
             let Some(finalizer) = next else { return };
             let exit = scope.exit();
             let limit = finalizer.limit.unwrap_or(scope.release_timeout);
-            if let Err(failed) = run(&scope, finalizer.name, limit, finalizer.owed, exit).await {
+            if let Err(failed) = run(&scope, finalizer.name, limit, finalizer.pending, exit).await {
                 scope.state().release_failures.push(failed);
             }
         }
@@ -128,9 +128,9 @@ pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>
 
 /// Drops the pending releases: the runtime is gone. Each counts itself as lost.
 pub(crate) fn lose(core: &Core) {
-    let owed = std::mem::take(&mut core.state().finalizers);
+    let pending = std::mem::take(&mut core.state().finalizers);
     // Outside of the lock: the releases hold values of users.
-    drop(owed);
+    drop(pending);
 }
 
 /// Registers a release for the end of the scope, and returns its number. `limit` is its timeout; `None` for the release
@@ -140,12 +140,12 @@ pub(crate) fn push(
     name: Name,
     site: &'static Location<'static>,
     limit: Option<Duration>,
-    owed: Box<dyn Owe>,
+    pending: Box<dyn PendingRelease>,
 ) -> u64 {
     let mut state = core.state();
     let id = state.next_finalizer;
     state.next_finalizer += 1;
-    state.finalizers.insert(id, Finalizer { name, site, limit, owed });
+    state.finalizers.insert(id, Finalizer { name, site, limit, pending });
     id
 }
 
@@ -157,13 +157,13 @@ pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
 
 /// Runs a pending release now, in a task of the scope.
 pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseError> {
-    let Some(Finalizer { name, site, limit, owed, .. }) = take(core, id) else {
+    let Some(Finalizer { name, site, limit, pending, .. }) = take(core, id) else {
         let source = ReleaseErrorCause::ScopeEnded;
         return Err(ReleaseError { resource: Name::from("resource"), source });
     };
     let (scope, limit) = (Arc::clone(core), limit.unwrap_or(core.release_timeout));
     let named = name.clone();
-    let released = adopt(core, &name, site, async move { run(&scope, named, limit, owed, exit).await });
+    let released = adopt(core, &name, site, async move { run(&scope, named, limit, pending, exit).await });
     outcome(released, name).await
 }
 
@@ -182,10 +182,10 @@ pub(crate) async fn run(
     core: &Core,
     resource: Name,
     limit: Duration,
-    owed: Box<dyn Owe>,
+    pending: Box<dyn PendingRelease>,
     exit: Exit,
 ) -> Result<(), ReleaseError> {
-    let begun = match catch(|| owed.begin(exit)) {
+    let begun = match catch(|| pending.begin(exit)) {
         // The guard is still alive: the release counted itself as lost.
         Ok(None) => return Ok(()),
         Ok(Some(release)) => Ok(release),

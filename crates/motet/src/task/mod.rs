@@ -56,6 +56,7 @@
 //!   enclosing scope, which waits for them; without an enclosing scope, [`drain`] waits for them.
 //! - **Cost.** A child costs one allocation: the task itself.
 
+mod acquire;
 pub(crate) mod ambient;
 mod blocking;
 pub(crate) mod body;
@@ -76,7 +77,6 @@ pub(crate) mod name;
 mod nursery;
 pub(crate) mod options;
 pub(crate) mod outcome;
-mod owing;
 mod race;
 mod race_all;
 mod reason;

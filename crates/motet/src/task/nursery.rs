@@ -236,7 +236,7 @@ impl<E: Send + 'static> Nursery<E> {
         X: Send + 'static,
     {
         let spec = match &token {
-            Some(token) => Spec::told(name.clone(), site, class, token.clone()),
+            Some(token) => Spec::cooperative(name.clone(), site, class, token.clone()),
             None => Spec::new(name.clone(), site, class, Stop::Drop),
         };
         Task::new(open(launch::<F, S>(&self.scope.0, spec, future)), name, token)

@@ -224,7 +224,7 @@ async fn crowds() {
 /// connection.
 async fn comes_back() {
     let home = Home::new(|builder| {
-        brisk(builder).timeout(millis(60_000)).patience(Duration::from_secs(5)).without_breakers()
+        brisk(builder).timeout(millis(60_000)).max_retry_after(Duration::from_secs(5)).without_breakers()
     })
     .await;
     let after = draw(8);

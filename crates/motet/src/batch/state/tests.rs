@@ -91,9 +91,9 @@ impl Model {
     fn offer(&mut self) {
         loop {
             let kept = self.line.iter().filter(|one| one.2).count();
-            let room = self.closed || self.waiting() + kept < self.limits.max_waiting;
+            let has_capacity = self.closed || self.waiting() + kept < self.limits.max_waiting;
             match self.line.iter_mut().find(|one| !one.2) {
-                Some(next) if room => next.2 = true,
+                Some(next) if has_capacity => next.2 = true,
                 _ => return,
             }
         }

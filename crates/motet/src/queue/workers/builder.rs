@@ -192,7 +192,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
             let token = CancelToken::new();
             let worker = Arc::clone(&shared).work(token.clone(), at_work);
             let future = cooperative(name.clone(), token.clone(), scope.0.grace, worker);
-            let spec = Spec::told(name.clone(), site, self.class, token.clone());
+            let spec = Spec::cooperative(name.clone(), site, self.class, token.clone());
             let join = launch::<_, Cooperative>(&scope.0, spec, future).ok()?;
             Some(Task::new(join, name.clone(), Some(token)))
         });

@@ -65,7 +65,7 @@ pub struct Retry {
     pub(super) attempts: u32,
     pub(super) backoff: Backoff,
     pub(crate) budget: Option<RetryBudget>,
-    pub(super) patience: Duration,
+    pub(super) max_extension: Duration,
     pub(super) timeout: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) cut_off: Option<Instant>,
@@ -80,7 +80,7 @@ impl Retry {
             attempts: 3,
             backoff: Backoff::default(),
             budget: Some(RetryBudget::default()),
-            patience: Duration::from_secs(5),
+            max_extension: Duration::from_secs(5),
             timeout: None,
             attempt_timeout: None,
             cut_off: None,
@@ -124,7 +124,7 @@ impl Retry {
     /// Such a hint never shortens a delay, and never adds an attempt. Zero follows no hint, [`Duration::MAX`] each.
     #[must_use]
     pub fn follow_hints_for(mut self, longer: Duration) -> Self {
-        self.patience = longer;
+        self.max_extension = longer;
         self
     }
 
@@ -294,7 +294,7 @@ impl Retry {
         }
         let mut delay = rng::aside(|rng| self.backoff.delay(tries - 1, rng));
         if let Some(hint) = hint {
-            delay = hint.clamp(delay, delay.saturating_add(self.patience));
+            delay = hint.clamp(delay, delay.saturating_add(self.max_extension));
         }
         let mut is_too_late = remaining.is_some_and(|remaining| delay >= remaining);
         if mutant!("resilience.wait_past_deadline") {

@@ -172,12 +172,12 @@ impl<T> Key<T> {
         let innermost = INNERMOST.get();
         // SAFETY: 1.
         let link = unsafe { &*innermost };
-        let has_room = link.mark.get() == self.number;
+        let is_free = link.mark.get() == self.number;
         if item.is_none() {
-            if has_room || self.is_taken_in_chain(innermost) {
+            if is_free || self.is_taken_in_chain(innermost) {
                 return Poll::Ready(());
             }
-        } else if has_room && ptr::eq(link.waker.get(), cx.waker()) {
+        } else if is_free && ptr::eq(link.waker.get(), cx.waker()) {
             // SAFETY: 1 and 2.
             unsafe { &*innermost.cast::<Slot<T>>() }.put(item);
             return Poll::Pending;

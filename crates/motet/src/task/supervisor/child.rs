@@ -52,7 +52,7 @@ pub(super) enum ChildStop {
     /// The child has no context: it is ready at once, and dropped at its next await.
     Drop,
     /// The token of the child is cancelled, and the child is dropped after this time.
-    Tell(Duration),
+    Cooperative(Duration),
 }
 
 impl Child {
@@ -80,7 +80,7 @@ impl Child {
             name: name.into(),
             site: Location::caller(),
             restart,
-            stop: ChildStop::Tell(Duration::from_secs(5)),
+            stop: ChildStop::Cooperative(Duration::from_secs(5)),
             factory: Box::new(move |cx| {
                 let future = child(cx);
                 Box::pin(async { future.await.into_result() })
@@ -100,7 +100,7 @@ impl Child {
     /// Sets the time from the cancellation after which the child is dropped. With zero, it is dropped at its next await; with
     /// [`Duration::MAX`], never.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
-        self.stop = ChildStop::Tell(timeout);
+        self.stop = ChildStop::Cooperative(timeout);
         self
     }
 }

@@ -53,7 +53,7 @@ struct Running {
     task: Task<Ended>,
     /// Until it has said so.
     ready: Option<oneshot::Receiver<()>>,
-    told: bool,
+    is_stopping: bool,
 }
 
 enum Event {
@@ -135,7 +135,7 @@ impl Shell {
                 }
             }
             if let Poll::Ready(ended) = Pin::new(&mut running.task).poll(cx) {
-                return Poll::Ready(Event::Ended(child, end(ended, spec.stop, running.told)));
+                return Poll::Ready(Event::Ended(child, end(ended, spec.stop, running.is_stopping)));
             }
         }
         Poll::Pending
@@ -153,10 +153,10 @@ impl Shell {
         match spec.stop {
             ChildStop::Drop => {
                 let task = nursery.launch_at::<_, _, _, Plain>(name, Class::Work, None, spec.site, future);
-                *running = Some(Running { task, ready: None, told: false });
+                *running = Some(Running { task, ready: None, is_stopping: false });
                 self.machine.ready(child, Instant::now());
             }
-            ChildStop::Tell(timeout) => {
+            ChildStop::Cooperative(timeout) => {
                 let future = cooperative(name.clone(), token.clone(), timeout, future);
                 let task = nursery.launch_at::<_, _, _, Cooperative>(
                     name,
@@ -165,14 +165,14 @@ impl Shell {
                     spec.site,
                     future,
                 );
-                *running = Some(Running { task, ready: Some(ready), told: false });
+                *running = Some(Running { task, ready: Some(ready), is_stopping: false });
             }
         }
     }
 
     fn stop(&mut self, child: usize, stop: &CancelToken) {
         if let Some(running) = &mut self.children[child].1 {
-            running.told = true;
+            running.is_stopping = true;
             let reason = stop.reason().cloned();
             running.task.cancel(reason.unwrap_or_else(|| Reason::requested("its supervisor gave up")));
         }
@@ -187,12 +187,14 @@ impl Shell {
     }
 }
 
-fn end(ended: Result<Ended, TaskError>, stop: ChildStop, told: bool) -> End {
+fn end(ended: Result<Ended, TaskError>, stop: ChildStop, is_stopping: bool) -> End {
     match (ended, stop) {
         (Ok(Ok(())), _) => End::Returned,
         (Ok(Err(error)), _) => End::Failed(FailureCause::Error(error.into())),
         (Err(TaskError::Panicked { message, .. }), _) => End::Failed(FailureCause::Panicked(message)),
-        (Err(_), ChildStop::Tell(timeout)) if told => End::Failed(FailureCause::NotStopped(timeout)),
+        (Err(_), ChildStop::Cooperative(timeout)) if is_stopping => {
+            End::Failed(FailureCause::NotStopped(timeout))
+        }
         (Err(_), _) => End::Dropped,
     }
 }

@@ -46,7 +46,7 @@ const REPORTS: [&str; 24] = [
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn every_setting_that_takes_a_duration_has_a_row_in_a_table() {
+fn every_duration_setting_has_a_row_in_the_test_table() {
     let table: Vec<_> =
         [flows::table(), pools::table(), policies::table(), tasks::table()].into_iter().flatten().collect();
     check_complete(SOURCES, table.iter().map(|row| row.setting), &REPORTS);

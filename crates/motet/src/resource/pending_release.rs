@@ -27,14 +27,14 @@ impl<R> Slot<R> {
 }
 
 /// Begins a release. If it is dropped before that, the release is counted as lost.
-pub(crate) trait Owe: Send {
+pub(crate) trait PendingRelease: Send {
     /// Returns `None` if the guard of the resource is still alive, so that the resource cannot be released.
     fn begin(self: Box<Self>, exit: Exit) -> Option<ReleaseFuture>;
 }
 
 pub(crate) type OnLost<R> = Box<dyn FnOnce(R) + Send>;
 
-pub(crate) struct Owed<R, C> {
+pub(crate) struct ResourceRelease<R, C> {
     pub(crate) slot: Arc<Slot<R>>,
     pub(crate) core: Arc<Core>,
     /// `None` once begun.
@@ -42,7 +42,7 @@ pub(crate) struct Owed<R, C> {
     pub(crate) on_lost: Option<OnLost<R>>,
 }
 
-impl<R, C, Fut> Owe for Owed<R, C>
+impl<R, C, Fut> PendingRelease for ResourceRelease<R, C>
 where
     R: Send + 'static,
     C: FnOnce(R, Exit) -> Fut + Send,
@@ -56,7 +56,7 @@ where
     }
 }
 
-impl<R, C> Drop for Owed<R, C> {
+impl<R, C> Drop for ResourceRelease<R, C> {
     fn drop(&mut self) {
         if self.close.is_none() {
             return;
@@ -73,12 +73,12 @@ impl<R, C> Drop for Owed<R, C> {
 }
 
 /// A cleanup without a resource.
-pub(crate) struct Deferred<C> {
+pub(crate) struct DeferredCleanup<C> {
     pub(crate) core: Arc<Core>,
     pub(crate) cleanup: Option<C>,
 }
 
-impl<C, Fut> Owe for Deferred<C>
+impl<C, Fut> PendingRelease for DeferredCleanup<C>
 where
     C: FnOnce(Exit) -> Fut + Send,
     Fut: Future<Output: IntoResult> + Send + 'static,
@@ -89,7 +89,7 @@ where
     }
 }
 
-impl<C> Drop for Deferred<C> {
+impl<C> Drop for DeferredCleanup<C> {
     fn drop(&mut self) {
         if self.cleanup.is_some() {
             self.core.count_release(Event::Lost);

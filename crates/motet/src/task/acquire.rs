@@ -11,7 +11,7 @@ use super::member::Member;
 use super::outcome::IntoResult;
 use super::{Name, Scope, ScopeClosedError};
 use crate::mutant;
-use crate::resource::{Acquired, Deferred, Exit, Owed, ResourceError, Slot, open};
+use crate::resource::{Acquired, DeferredCleanup, Exit, ResourceError, ResourceRelease, Slot, open};
 use crate::sim::Site;
 use crate::sync::Class;
 
@@ -72,13 +72,13 @@ impl Scope {
                     Some(Err(error)) => Err(ResourceError::Open(error)),
                     Some(Ok(resource)) => {
                         let slot = Slot::new();
-                        let owed = Owed {
+                        let pending = ResourceRelease {
                             slot: Arc::clone(&slot),
                             core: Arc::clone(&host),
                             close: Some(close),
                             on_lost: None,
                         };
-                        let id = finalizer::push(&host, name, site, None, Box::new(owed));
+                        let id = finalizer::push(&host, name, site, None, Box::new(pending));
                         Ok((Acquired::new(resource, slot, Some((Arc::clone(&host), id))), id))
                     }
                 };
@@ -119,8 +119,8 @@ impl Scope {
         let Some(_member) = Member::enter(&self.0, Class::Work) else {
             return Err(ScopeClosedError(cleanup));
         };
-        let owed = Deferred { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
-        finalizer::push(&self.0, name, site, None, Box::new(owed));
+        let pending = DeferredCleanup { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
+        finalizer::push(&self.0, name, site, None, Box::new(pending));
         Ok(())
     }
 }
