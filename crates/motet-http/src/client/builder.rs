@@ -158,8 +158,8 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Sets the retry policy. Its limit for hints is replaced by the [longest `Retry-After`](Self::max_retry_after), and its timeout by the
-    /// timeout of the call.
+    /// Sets the retry policy. Its limit for hints is replaced by the [longest `Retry-After`](Self::max_retry_after), and its
+    /// timeout by the timeout of the call.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self

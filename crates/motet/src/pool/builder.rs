@@ -244,7 +244,9 @@ impl<M: Manager> PoolBuilder<M> {
         // A member of the scope for the moment, so that the scope cannot close before the registration.
         match Member::enter(&core, Class::Work) {
             Some(_member) => {
-                drop(shared.release_id.set(finalizer::push(&core, name, self.site, None, pending)))
+                let id = finalizer::push(&core, name, self.site, None, pending);
+                // A pool registers once.
+                let _was_empty = shared.release_id.set(id);
             }
             None => shared.begin_close(),
         }

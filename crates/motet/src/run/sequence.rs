@@ -172,13 +172,13 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             let (begin, ending) = (Arc::clone(shared), Scope::clone(nursery));
             let (name, token) = (Name::from("end of work"), CancelToken::new());
             let spec = Spec::cooperative(name.clone(), site, Class::Service, token.clone()).hidden();
-            let cancelled = token.clone();
+            let work_ended = token.clone();
             let end_of_work = async move {
                 let cancelled = ending.token();
                 let reason = tokio::select! {
                     biased;
                     reason = cancelled.cancelled() => reason,
-                    reason = cancelled.cancelled() => reason,
+                    reason = work_ended.cancelled() => reason,
                 };
                 // The token's reason is only that the work has ended. The scope knows whether an error or a panic ended
                 // it, and this task may run, on another thread, before the waiter of the scope reports it.

@@ -256,7 +256,7 @@ impl<X, E> PoolState<X, E> {
         if is_full {
             return Joined::Refused(AcquireError::TooManyWaiting { limit });
         }
-        // The deadline may have passed. A caller without patience still causes a connect: otherwise a pool with only
+        // The deadline may have passed. A caller that cannot wait still causes a connect: otherwise a pool with only
         // such callers would never have a connection. The keeper refuses the caller.
         let deadline = self.rules.acquire_timeout.and_then(|timeout| began.checked_add(timeout));
         let Some(waker) = waker.take() else { unreachable!("a caller that waits has a waker") };
