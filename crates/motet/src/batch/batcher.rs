@@ -23,7 +23,8 @@ use crate::task::Scope;
 /// caller overtakes another. Batches start in order; with more than one in flight they may end in any order.
 ///
 /// # Drop
-/// The drop of the last handle sends posted items at once. A caller that waits for an answer has a handle.
+/// The drop of the last handle closes the batcher, and sends posted items to the handler at once. No caller waits for an
+/// answer then, since a call borrows its handle.
 ///
 /// # Examples
 /// ```
@@ -69,8 +70,8 @@ impl<T, R, E> Batcher<T, R, E> {
 
     /// Submits an item, and waits for its answer.
     ///
-    /// If the maximum of items is waiting, the call first waits for capacity; with too many callers in that line it
-    /// fails. The item is in its batch from the first poll that finds capacity.
+    /// If `max_waiting` items wait for their batches, the call first waits for capacity; if `max_in_line` callers wait for
+    /// capacity already, it fails. The item is in its batch from the first poll that finds capacity.
     ///
     /// A handler that submits to its own batcher waits for another batch. If all batches in flight do that, they wait
     /// without end: use another batcher for the work of a handler.
@@ -80,7 +81,7 @@ impl<T, R, E> Batcher<T, R, E> {
     /// answer.
     ///
     /// # Errors
-    /// [`SubmitError`]. The item is handed back if it was in no batch.
+    /// [`SubmitError`]. The item is handed back if the handler did not get it.
     ///
     /// # Drop
     /// Before its batch runs, the item is removed and dropped; the other items of the batch stay. After that the handler
@@ -90,7 +91,7 @@ impl<T, R, E> Batcher<T, R, E> {
         Submit::new(Entering::new(&self.handle.shared, item))
     }
 
-    /// Adds an item without waiting for its answer. Waits for capacity if the maximum of items is waiting.
+    /// Adds an item without waiting for its answer. Waits for capacity if `max_waiting` items wait for their batches.
     ///
     /// An error for the item is counted ([`BatchStats::failed_posts`]) and logged.
     ///
@@ -157,7 +158,7 @@ impl<T, R, E> Batcher<T, R, E> {
         self.handle.shared.is_over() || self.stats().is_closed
     }
 
-    /// The current numbers of the batcher.
+    /// The current counts of the batcher.
     #[must_use]
     pub fn stats(&self) -> BatchStats {
         BatchStats::of(&self.handle.shared)

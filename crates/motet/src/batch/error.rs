@@ -6,11 +6,11 @@ use super::slots::Failure;
 
 /// The error of [`Batcher::submit`](super::Batcher::submit).
 ///
-/// `Closed`, `TooHeavy` and `Full` contain the item, which was in no batch. In all other cases the handler got the
+/// `Closed`, `TooHeavy` and `Full` contain the item, which the handler did not get. In all other cases the handler got the
 /// item.
 #[non_exhaustive]
 pub enum SubmitError<T, E> {
-    /// The batcher is closed, or its scope is cancelled or has ended. Contains the item, which was in no batch.
+    /// The batcher is closed, or its scope is cancelled or has ended. Contains the item, whose batch did not run.
     Closed(T),
     /// The item alone is heavier than `max_weight`. Contains the item.
     TooHeavy(T),
@@ -150,7 +150,7 @@ impl<K, E> LoadError<K, E> {
     }
 }
 
-const CLOSED: &str = "the batcher is closed";
+const CLOSED: &str = "the batcher is closed, or its scope is cancelled or has ended";
 const TOO_HEAVY: &str = "the item is heavier than a batch may be (`max_weight`)";
 const FULL: &str = "too many items are waiting for the batcher (`max_waiting`, `max_in_line`)";
 const FAILED: &str = "the item failed";
@@ -193,7 +193,7 @@ impl<T> fmt::Display for PostError<T> {
 impl<K, E> fmt::Display for LoadError<K, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed(_) => f.write_str("the loader is closed"),
+            Self::Closed(_) => f.write_str("the loader is closed, or its scope is cancelled or has ended"),
             Self::Full(_) => {
                 f.write_str("too many keys are waiting for the loader (`max_waiting`, `max_in_line`)")
             }

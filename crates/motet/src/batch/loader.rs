@@ -19,7 +19,7 @@ use crate::{mutant, sim};
 /// looks its key up again, so a value is never older than the call.
 ///
 /// # Drop
-/// When the last handle is dropped, no caller is waiting any more.
+/// The drop of the last handle closes the loader. No caller waits for a value then, since a call borrows its handle.
 ///
 /// # Examples
 /// ```

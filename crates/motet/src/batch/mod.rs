@@ -42,10 +42,10 @@
 //!   never exceed their limits. Callers beyond the limit wait, and are served in order.
 //! - **Time.** The delay counts from the first item of a batch, and later items do not extend it. While no further batch may
 //!   be in flight, a batch that is due stays open. Without items there is no timer, and no task once the last delay has
-//!   passed; without a delay one task stays, and sleeps.
+//!   passed. With `max_delay(None)` one task remains, which sleeps until the batcher is closed or the scope ends.
 //! - **Dropped callers.** If a caller is dropped before its batch runs, its item is removed. A batch without items does not
-//!   run. A full batch that waits to be in flight is not filled again. A batch from which as many items were removed as it may
-//!   hold runs early.
+//!   run. A full batch that waits to be in flight is not filled again. A batch from which `max_items` items were removed,
+//!   and at least 64, counts as full.
 //! - **End of the scope.** Batches are tasks of the scope, which waits for the batches in flight. When only services are left in
 //!   the scope, waiting items run, each batch within the grace period of the scope. If the scope is cancelled, running
 //!   handlers are dropped and their callers get [`SubmitError::Cancelled`]; items that did not run are handed back. So no

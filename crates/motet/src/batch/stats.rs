@@ -15,7 +15,8 @@ pub struct BatchStats {
     pub items: u64,
     /// Batches that were started so far: `items / batches` is the average size.
     pub batches: u64,
-    /// Batches whose handler failed for all of their items, panicked, or was cancelled.
+    /// Batches without answers: the handler failed for all items, panicked, returned a wrong number of answers, or was
+    /// cancelled.
     pub failed_batches: u64,
     /// Items that were posted, and failed or were lost with the scope.
     pub failed_posts: u64,

@@ -16,8 +16,8 @@ use super::policy::AttemptOutcome;
 ///
 /// # When to use
 /// For values that concern many parts and no particular request type, such as an id for logs or a tenant. A value that
-/// the handler cannot work without belongs into the type of the request, with [`Chain::adapt`](super::Chain::adapt), so
-/// that it cannot be missing.
+/// the handler needs should be a field of the request, with [`Chain::adapt`](super::Chain::adapt), so that it cannot be
+/// missing.
 ///
 /// # Examples
 /// ```

@@ -197,7 +197,7 @@ impl<T> QueueCore<T> {
 
     #[cold]
     fn push_later(&self, item: T, due: &DueFn<T>) -> Result<(), (NoSlot, T)> {
-        // Before a slot is held: it is code of the user, and may panic.
+        // Called before a slot is held: `due` is code of the user, and may panic.
         let due = due(&item);
         if let Err(why) = self.cursors.hold(1) {
             return Err((why, item));
@@ -381,7 +381,7 @@ impl<T> QueueCore<T> {
     }
 }
 
-/// Moves the first item in. If it is refused, it is the first item again.
+/// Pushes the first of `items`. If the item is refused, it becomes the first of `items` again.
 fn push_first<T>(
     items: &mut VecDeque<T>,
     push: impl FnOnce(T) -> Result<(), (NoSlot, T)>,

@@ -1,5 +1,5 @@
-//! Waiters that are notified together. In place of `tokio::sync::Notify`: a waker that panics unwinds out of that into
-//! the caller that notifies, and the waiters behind it stay suspended.
+//! Waiters that are notified together. It replaces `tokio::sync::Notify`, in which a waker that panics unwinds into the
+//! caller that notifies, and the waiters after it stay suspended.
 //!
 //! A waiter creates a [`Notified`], then looks at its condition, and then awaits the [`Notified`]. The caller that
 //! notifies changes the condition first. Creation and notification take the same lock. If the creation is first, the
@@ -34,7 +34,7 @@ struct Waiting {
     more: Slab<Waker>,
 }
 
-/// Where a waker is kept.
+/// The place where a waker is kept.
 #[derive(Clone, Copy)]
 enum At {
     One,

@@ -11,8 +11,8 @@ pub(crate) struct Renewal<'a> {
 }
 
 impl Renewal<'_> {
-    /// Returns a waker to store where none is stored yet. If it is `None`, release the lock and return `None`, as with
-    /// [`set`](Self::set).
+    /// Returns a waker to store for a waiter that has none yet. If this is `None`, the caller releases the lock and returns
+    /// `None`, as with [`set`](Self::set).
     #[must_use]
     pub(crate) fn clone_for_new(&mut self) -> Option<Waker> {
         self.clone.take()
@@ -23,8 +23,8 @@ impl Renewal<'_> {
     #[must_use]
     pub(crate) fn set(&mut self, kept: &mut Waker) -> bool {
         match self.clone.take() {
-            // And not compared again: a waker and its clone need not be seen to wake the same task, and with
-            // optimizations those of the standard library are not always.
+            // The clone is not compared again: `will_wake` may return `false` for a waker and its own clone. In optimised
+            // builds this happens with wakers of the standard library.
             Some(clone) => {
                 self.replaced = Some(mem::replace(kept, clone));
                 true

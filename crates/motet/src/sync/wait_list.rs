@@ -2,7 +2,7 @@ use std::mem;
 
 use slab::Slab;
 
-/// The key of no entry: the end of the line.
+/// A key that no entry has: it marks both ends of the line.
 const NONE: usize = usize::MAX;
 
 /// The number of entries that an empty list keeps. A larger list frees its memory, since a crowd of waiters may come

@@ -1,8 +1,8 @@
-//! Which scope the code that runs now belongs to.
+//! The scope to which the running code belongs.
 //!
-//! A scope that is opened without a word about its parent becomes a child of the scope whose task opens it.
-//! A pointer without a count, so that a poll pays for two stores and no atomic operation: a slot that owned its
-//! scope cost 10 ns more per child.
+//! A scope becomes a child of the scope whose task opens it, which it finds here. The thread-local is a pointer without a
+//! reference count, so that a poll costs two stores and no atomic operation: a slot that owned its scope cost 10 ns more
+//! per child.
 #![allow(unsafe_code, reason = "the pointer is valid while its guard lives")]
 
 use std::cell::Cell;
@@ -16,9 +16,9 @@ thread_local! {
     static CURRENT: Cell<*const Core> = const { Cell::new(ptr::null()) };
 }
 
-/// Puts a scope into place until it is dropped.
+/// Makes a scope the current one until this guard is dropped.
 ///
-/// It must be dropped: it is made within a poll, on the stack, and never handed out.
+/// The guard must be dropped, not leaked: it is created within a poll, on the stack, and never passed on.
 pub(crate) struct Inside<'a> {
     around: *const Core,
     scope: PhantomData<&'a Arc<Core>>,
@@ -38,7 +38,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// The scope that the code which runs now belongs to.
+/// Returns the scope to which the running code belongs.
 pub(crate) fn current() -> Option<Arc<Core>> {
     let current = CURRENT.get();
     if current.is_null() {

@@ -28,7 +28,7 @@ pub const BLOCKING_LIMIT: usize = 64;
 pub(crate) struct BlockingPool {
     places: Arc<Semaphore>,
     limit: usize,
-    /// Whether the closures are started by a blocking closure.
+    /// `true` if the closures are started by a blocking closure.
     nested: bool,
 }
 
@@ -94,10 +94,10 @@ impl Scope {
     /// line. A running closure cannot be stopped from outside: its token is cancelled, and its scope waits for it. A closure
     /// that is cancelled before it starts never runs.
     ///
-    /// A closure may start other closures and wait for them (`Handle::block_on`). These do not need permits of the runtime,
-    /// which closures like their parent may hold: they run on threads of their own, and the same limit applies for each
-    /// closure that starts others. A closure that waits for a closure that a task starts may wait forever, when such
-    /// closures hold all permits.
+    /// A closure may start other closures and wait for them (`Handle::block_on`). These nested closures run on threads of
+    /// their own and take no permit of the runtime, since closures that wait for nested closures may hold all permits. The
+    /// limit applies to the nested closures of each closure separately. This does not cover a closure that waits for a task
+    /// which starts a closure: if closures that wait in this way hold all permits, they wait forever.
     ///
     /// # Errors
     /// [`ScopeClosedError`] with the closure, if the scope has ended.
@@ -207,7 +207,7 @@ async fn on_a_thread<T: Send + 'static>(
         let _ = sender.send(ended).map_err(quietly_drop);
     });
     if let Err(error) = started {
-        return Err(Reason::requested(format!("the system has no thread for it: {error}")));
+        return Err(Reason::requested(format!("no thread could be started for the closure: {error}")));
     }
     match receiver.await {
         Ok(Ok(ended)) => ended,

@@ -291,7 +291,8 @@ impl Link<'_> {
         // holds the node.
         unsafe { list.push(number, node, waker, age) };
         drop(list);
-        // After the lock: a cancellation that had this list before sees to it that this is seen.
+        // After the lock: a cancellation that locked this list earlier had raised the level before, so it is visible
+        // here.
         let cancelled = self.core.reached(self.spec.class.cancelled_at());
         if let (true, Some(token)) = (cancelled, &self.spec.token) {
             token.cancel(self.reason());

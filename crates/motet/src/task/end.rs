@@ -110,8 +110,8 @@ pub(crate) fn inherit(panics: Vec<Box<dyn Any + Send>>, release: Vec<ReleaseErro
     }
 }
 
-/// A scope that another scope ends. If it is dropped before that, with the runtime, it gives up on its pending releases: a
-/// release keeps its scope alive and the scope the release, which would leak both.
+/// A scope that is ended by the scope that adopted it. If the runtime drops it before its end, it drops its pending
+/// releases: a release and its scope keep each other alive, and would both be leaked.
 struct Unfinished(Arc<Core>);
 
 impl Drop for Unfinished {
@@ -142,7 +142,7 @@ where
         match launch::<_, Plain>(host, spec, future) {
             Ok(join) => {
                 if host.parent.is_none() {
-                    crate::log::warn!(task = %name, %site, "there is no scope around: `motet::drain` waits for this");
+                    crate::log::warn!(task = %name, %site, "a task runs without an enclosing scope: await `motet::drain()` before the program ends");
                 }
                 return join;
             }

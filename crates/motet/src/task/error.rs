@@ -266,7 +266,8 @@ impl<E: Error + 'static> Error for ScopeError<E> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TaskError<E = Infallible> {
-    /// The task returned an error, and either its scope isolates tasks or it was not ready yet.
+    /// The task returned an error, and either its scope has [`Policy::Isolate`](super::Policy::Isolate), or the task was
+    /// spawned by [`Nursery::start`](super::Nursery::start) and was not ready yet.
     Error {
         /// The task.
         task: Name,

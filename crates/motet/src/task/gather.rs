@@ -21,14 +21,16 @@ use crate::sim::Site;
 /// Futures are first polled in the order of the input, then in the order of their wakes. After 128 polls, or when tokio's
 /// budget of the task is used up, the future yields to the executor, so that an input of any length starves no other task.
 ///
+/// An empty input is ready at once.
+///
 /// # Drop
-/// All futures that have not ended are dropped, the last of the input first; so are the outputs.
+/// Drops the futures that have not ended, the last of the input first, and the outputs so far.
 ///
 /// # Cancel safety
-/// The futures are dropped where they are, together with the outputs so far. An empty input is ready at once.
+/// The futures are dropped at their current await, and the outputs so far are lost.
 ///
 /// # Panics
-/// If a future panics, once all others have been dropped; or if it is polled after its end.
+/// Rethrows the panic of a future when all other futures have been dropped. Panics if it is polled after its end.
 ///
 /// # Examples
 /// ```

@@ -20,6 +20,9 @@ use crate::sync::panic_words;
 ///
 /// # Cancel safety
 /// Safe: awaiting `&mut task` and dropping that future loses nothing.
+///
+/// # Panics
+/// If it is polled after it returned the value.
 pub struct Task<T, E = Infallible> {
     join: JoinHandle<Result<T, TaskError<E>>>,
     name: Name,

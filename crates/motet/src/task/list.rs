@@ -42,7 +42,7 @@ struct Shared {
 pub(super) struct Place {
     /// Written under the lock, by the child's own task alone; so that task may read it without.
     listed: Cell<bool>,
-    /// Which of the scope's lists: the child's own, like `listed`.
+    /// The number of the list in its scope. Only the child's own task uses it, like `listed`.
     number: Cell<u8>,
     /// Never changes once the child is started.
     hidden: bool,
@@ -97,12 +97,12 @@ impl Node {
         &self.spec
     }
 
-    /// Which of the scope's lists it is on.
+    /// The number of the list that contains the node.
     pub(crate) fn number(&self) -> u8 {
         self.spec.place.number.get()
     }
 
-    /// Whether the child is listed: asked by its own task.
+    /// Returns `true` if the child is listed. Only the child's own task may call this.
     #[inline]
     pub(crate) fn is_listed(&self) -> bool {
         self.spec.place.listed.get()
@@ -113,8 +113,8 @@ impl List {
     /// Lists a node at the end.
     ///
     /// # Safety
-    /// `waker` is what the runtime polls the task with whose future holds the node: it is valid for as long as
-    /// the task's memory is.
+    /// `waker` is the waker with which the runtime polls the task whose future contains the node: it is valid as long as
+    /// the memory of that task.
     pub(crate) unsafe fn push(
         &mut self,
         number: u8,
@@ -183,7 +183,7 @@ impl Drop for Node {
     #[inline]
     fn drop(&mut self) {
         if self.spec.place.listed.get() {
-            // The scope would read freed memory. Its owner unlinks it in its own drop, so this is out of reach.
+            // The scope would read freed memory. This does not happen: the owner of the node unlinks it in its own drop.
             std::process::abort();
         }
     }

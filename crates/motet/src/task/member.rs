@@ -26,7 +26,8 @@ impl Hold {
             Entered::First => unsafe { Arc::increment_strong_count(Arc::as_ptr(core)) },
             Entered::Next => {}
         }
-        // SAFETY: valid until this one leaves: the class has its reference, and the last to leave takes it.
+        // SAFETY: the pointer is valid until this member leaves: the class has a reference, which the last member to leave
+        // drops.
         let shared = unsafe { Arc::from_raw(Arc::as_ptr(core)) };
         Some(Self(ManuallyDrop::new(shared)))
     }
@@ -68,7 +69,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // SAFETY: here only, and the hold goes with this.
+        // SAFETY: `leave` is called here only, and the hold is not used after this drop.
         unsafe { self.hold.leave(self.class) };
     }
 }

@@ -49,12 +49,12 @@
 //!   Its body and plain children are dropped at their next await. The tokens of cooperative children are cancelled, and
 //!   these children have the scope's grace period to end. Services follow when all of them have ended; then resources are
 //!   released. The first [`Reason`] is kept.
-//! - **End.** A scope waits for its tasks as long as it takes. After 5 s it logs a warning that names the tasks it still
-//!   waits for. No task is abandoned, and no panic is lost: the first panic is rethrown when all tasks have ended, the others
-//!   are logged.
+//! - **End.** A scope waits for its tasks without a limit. If tasks have not ended 5 s after their cancellation, it logs a
+//!   warning with their names. No task is abandoned, and no panic is lost: the first panic is rethrown when all tasks have
+//!   ended, the others are logged.
 //! - **Drop.** A future that is dropped cannot wait. The children of a dropped scope are cancelled at once and handed to the
 //!   enclosing scope, which waits for them; without an enclosing scope, [`drain`] waits for them.
-//! - **Cost.** A child costs one allocation: the task itself.
+//! - **Cost.** A child costs one allocation: the task itself. A cooperative child costs one more, for its token.
 
 mod acquire;
 pub(crate) mod ambient;

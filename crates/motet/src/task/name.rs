@@ -7,7 +7,8 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name(Repr);
 
-// Two words, so that every task can carry one: a thin pointer fits beside the other's null.
+// Two words, since every task has a name. `Arc<String>` is a thin pointer: it fits into the second word, while a null in
+// the first word, which a `&str` never has, marks the variant.
 #[derive(Clone)]
 enum Repr {
     Static(&'static str),

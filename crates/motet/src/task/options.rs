@@ -35,7 +35,8 @@ use crate::{mutant, sim};
 /// Safe: see Drop. No task that was started is abandoned.
 ///
 /// # Errors
-/// [`ScopeError`]: the body or a child returned an error, or the scope was cancelled.
+/// [`ScopeError`]: the body or a child returned an error, the scope was cancelled or its deadline passed, or the release of
+/// a resource failed.
 ///
 /// # Panics
 /// Rethrows the first panic of the body or a child when all tasks have ended; further panics are logged. Panics outside of a
@@ -78,8 +79,8 @@ pub enum Policy {
     FailFast,
     /// No error cancels a task. The scope returns all errors when all tasks have ended.
     CollectAll,
-    /// The first fallible child that succeeds cancels its siblings, but not the body. Errors count only if
-    /// none succeeds.
+    /// The first fallible child that succeeds cancels its siblings, but not the body. The scope then ignores the errors of
+    /// its children, but not an error of the body.
     FirstOk,
     /// Errors and panics belong to the task: its [`Task`](super::Task) returns them, and the scope does not. Without panics,
     /// [`gather`](super::gather()) of futures that return `Result`s does the same in one task.
@@ -90,9 +91,9 @@ pub enum Policy {
 ///
 /// # Defaults
 /// The name `scope`; no deadline; a grace period of 1 s, which is long enough to answer a request in flight and short enough
-/// for an operator; 5 s for each release; [`Policy::FailFast`]; no ages of tasks, unless an enclosing scope keeps
-/// them; the limit of blocking closures of the enclosing scope, and for a runtime
-/// [`BLOCKING_LIMIT`](super::BLOCKING_LIMIT).
+/// for an operator; 5 s for each release; [`Policy::FailFast`]; no ages of tasks, unless an enclosing scope keeps them; the
+/// limit of blocking closures of the enclosing scope, or [`BLOCKING_LIMIT`](super::BLOCKING_LIMIT) if no enclosing scope
+/// sets one.
 #[derive(Debug, Clone)]
 #[must_use = "a scope is opened by `run`"]
 pub struct ScopeBuilder {
@@ -109,7 +110,7 @@ pub struct ScopeBuilder {
 
 /// A closure whose future is `Send`: the bound of generic code that runs a scope in a task.
 ///
-/// It is implemented for every such closure; see [`ScopeBuilder::run_send`]. The technique is lcnr's.
+/// It is implemented for every such closure; see [`ScopeBuilder::run_send`].
 pub trait SendBody<A, R>: FnOnce(A) -> Self::Future {
     /// The future that the closure returns.
     type Future: Future<Output = R> + Send;
@@ -177,13 +178,14 @@ impl ScopeBuilder {
         self
     }
 
-    /// Decides what a child's error does.
+    /// Sets the policy: how the scope reacts to the error or the success of a child.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Keeps the age of every task in this scope and those below it: a look at the clock for each.
+    /// Records the age of every task in this scope and its nested scopes, for snapshots. Each task then costs a read of the
+    /// clock.
     pub fn keep_ages(mut self) -> Self {
         self.keeps_ages = true;
         self

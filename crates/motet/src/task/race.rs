@@ -27,7 +27,7 @@ use crate::sim::Site;
 /// Both futures are dropped.
 ///
 /// # Cancel safety
-/// Both futures are dropped where they are, and so is the loser of every race: use futures that are cancel-safe.
+/// Both futures are dropped at their current await, and so is the loser of every race: use futures that are cancel-safe.
 ///
 /// # Panics
 /// If one of the futures panics, or if it is polled after its end.

@@ -26,7 +26,7 @@ use crate::sim::Site;
 /// All futures are dropped.
 ///
 /// # Cancel safety
-/// All futures are dropped where they are, and so are the losers of every race: use futures that are cancel-safe.
+/// All futures are dropped at their current await, and so are the losers of every race: use futures that are cancel-safe.
 ///
 /// # Panics
 /// If one of the futures panics, or if it is polled after its end.

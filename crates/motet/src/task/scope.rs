@@ -91,19 +91,21 @@ impl Scope {
         self.0.raise(Level::Work, &reason);
     }
 
-    /// Returns `true` if the scope is cancelled. The cost is one relaxed load.
+    /// Returns `true` if the scope is cancelled, or if its work is done and its services are being cancelled. The cost is
+    /// one relaxed load.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.reached(Level::Work)
     }
 
-    /// The reason of the cancellation; `None` while the scope is not cancelled.
+    /// The reason of the cancellation; `None` if there is none, also after a normal end. A success under
+    /// [`Policy::FirstOk`](super::Policy::FirstOk) is a reason as well, although it does not cancel the body.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.0.reason()
     }
 
-    /// A token that is cancelled with the scope.
+    /// A token that is cancelled with the body of the scope, or when the work of the scope is done.
     #[must_use]
     pub fn token(&self) -> CancelToken {
         self.0.token().clone()

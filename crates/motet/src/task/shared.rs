@@ -9,12 +9,14 @@ use crate::mutant;
 use crate::sim::Site;
 use crate::sync::{WakerSet, WakerSetEntry};
 
-/// A task that many can await: clone it.
+/// A handle of a task that several tasks can await, each through a clone.
 ///
-/// A value settled from outside and awaited by many is a tokio `oneshot` in a task, shared.
+/// Every clone returns the same result, in an `Arc`, also if it is first awaited after the end of the task. To give several
+/// tasks a value that is set from outside, share a task that awaits a tokio `oneshot`, as in the example.
 ///
 /// # Cancel safety
-/// Safe: every waiter polls for itself, so one that is dropped, or held and not polled, holds up no other.
+/// Safe: each clone polls the task by itself. A clone that is dropped, or that is held and not polled, delays no other
+/// clone.
 ///
 /// # Examples
 /// ```

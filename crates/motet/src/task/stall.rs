@@ -36,7 +36,7 @@ struct Polling {
 pub struct Stall {
     /// The task.
     pub task: Name,
-    /// Where it was started.
+    /// The place in the code where the task was started.
     pub site: &'static Location<'static>,
     /// The duration of its poll so far.
     pub running: Duration,
@@ -49,7 +49,7 @@ pub struct Stall {
 /// costs one relaxed load.
 ///
 /// # Drop
-/// The watch ends, and its thread with it.
+/// The watch and its thread end. The drop waits for a report that is running, unless the report itself drops the watch.
 #[must_use = "the watch ends when this is dropped"]
 pub struct StallWatch {
     stop: Option<Sender<()>>,
@@ -59,9 +59,9 @@ pub struct StallWatch {
 impl StallWatch {
     /// Starts a watch. `report` is called once for each poll that runs longer than `limit`, while it still runs.
     ///
-    /// A limit of 10 ms to 100 ms finds blocking calls and not busy moments. A stall is noticed between one
-    /// and one and a quarter limits, and a millisecond later at most for the shortest. Zero reports every poll that is seen
-    /// running, and [`Duration::MAX`] none.
+    /// A limit of 10 ms to 100 ms finds blocking calls and not busy moments. The watch looks at all threads once in every
+    /// quarter of the limit, but at most once a millisecond, so it notices a stall at most that much after the limit. With
+    /// zero it reports every poll that it sees running, with [`Duration::MAX`] none.
     ///
     /// # Errors
     /// The operating system refuses a further thread.

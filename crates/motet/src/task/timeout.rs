@@ -13,8 +13,9 @@ use crate::sim::Site;
 
 /// Limits a future to `time`, from its first poll on.
 ///
-/// The future is polled first. Only if it is not ready is the clock read and a timer armed. With zero, the timeout is
-/// over at once. A duration that exceeds the range of the clock, such as [`Duration::MAX`], is no limit.
+/// The future is polled first; only if it is not ready, the clock is read and a timer is set. With zero, a future that is
+/// not ready at its first poll times out. A duration that exceeds the range of the clock, such as [`Duration::MAX`], is no
+/// limit.
 ///
 /// # When to use
 /// For a single future. [`timeout_at`] for several that share a deadline; a scope's
@@ -24,15 +25,16 @@ use crate::sim::Site;
 /// The future is dropped.
 ///
 /// # Cancel safety
-/// As safe as the future, which is dropped where it is. So it is when time is up, before the error is seen: what
-/// it held is free. It is taken by value, so that it cannot stay behind, half done, in the caller's hands.
+/// As safe as the future, which is dropped at its current await. At the timeout it is dropped before the error is returned,
+/// so that the locks and permits it held are free. It is taken by value: a future that is only borrowed would still exist
+/// after the timeout.
 ///
 /// # Errors
-/// [`TimeoutError`]: time was up, and the future was not ready. What it had done stays done.
+/// [`TimeoutError`]: the future was not ready in time. Its side effects are not undone.
 ///
 /// # Panics
-/// With the future's panic. If it is polled after its end. Outside of a runtime with time, if the future is not
-/// ready at once.
+/// Rethrows the panic of the future. Panics if it is polled after its end, and outside of a runtime with a timer if the
+/// future is not ready at its first poll.
 ///
 /// # Examples
 /// ```

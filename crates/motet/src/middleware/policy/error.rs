@@ -6,7 +6,6 @@ use crate::resilience::{self, ErrorKind, PolicyKind};
 
 /// The error of a call that a policy ended without an answer of the inner parts: the call timed out or was rejected.
 ///
-/// # Errors
 /// [`retry_after`](Self::retry_after) is the time after which a retry makes sense, if the policy knows it. No inner
 /// part was called if [`kind`](Self::kind) is `Rejected` and [`attempts`](Self::attempts) is 0.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use crate::task::Name;
 /// error.
 ///
 /// # Panics
-/// In a call that has to wait, outside of a runtime with a timer.
+/// A call that has to wait panics outside of a runtime with a timer.
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
     pipeline: Pipeline<L, C>,

@@ -1,4 +1,4 @@
-//! The engine for futures of one type, whose outputs are wanted in order.
+//! The engine for futures of one type whose outputs are needed in order.
 #![allow(unsafe_code, reason = "the group vouches for the lifetime of the futures in its set")]
 
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::set::{Handle, Set};
 
-/// Futures of one type and their outputs, by the order in which they came.
+/// Futures of one type and their outputs, in the order in which they were added.
 pub(crate) struct Group<F: Future> {
     set: Set,
     members: Vec<Handle<F::Output>>,
@@ -26,7 +26,7 @@ impl<F: Future> Group<F> {
         Self { set, members, futures: PhantomData }
     }
 
-    /// Makes a group of none, for members that come one by one.
+    /// Creates a group without members, for members that are added one by one.
     pub(crate) fn empty() -> Self {
         Self::new(std::iter::empty())
     }
@@ -38,17 +38,17 @@ impl<F: Future> Group<F> {
         self.members.push(member);
     }
 
-    /// Polls until a member ends, and gives its place; `None` once all have.
+    /// Polls until a member ends, and returns its index; `None` when all members have ended.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         self.set.poll_next(cx)
     }
 
-    /// Looks at the output of the member at this place.
+    /// Returns a reference to the output of the member with this index.
     pub(crate) fn output(&self, at: usize) -> Option<&F::Output> {
         self.members[at].peek()
     }
 
-    /// Takes the output of the member at this place.
+    /// Takes the output of the member with this index.
     pub(crate) fn take(&mut self, at: usize) -> Option<F::Output> {
         self.members[at].take()
     }
@@ -68,8 +68,8 @@ impl<F: Future> Group<F> {
     }
 }
 
-/// It has to be written out: only so does the borrow checker know that futures are used here, so that they cannot
-/// borrow what goes before the group.
+/// This implementation shows the borrow checker that the futures are used when the group is dropped, so that they cannot
+/// borrow a value that is dropped before the group:
 /// ```compile_fail,E0597
 /// let gathered;
 /// let text = String::new();

@@ -1,9 +1,10 @@
-//! An in-task scope: children on one core that borrow the caller's stack, and the engine under it.
+//! Scopes within one task: children that run in the calling task and may borrow from its stack, and the engine that polls
+//! them.
 //!
 //! - [`local_scope`] and its [`LocalNursery`], with [`LocalTask`] as the handle of a child.
 //! - `set`, the engine: futures of any types, one allocation each, polled only after they were woken.
-//! - `group`, the engine for futures of one type; [`gather`](super::gather()) stands on it.
-//! - `node` and `queue`, what wakers on other threads share with it.
+//! - `group`, the engine for futures of one type, which [`gather`](super::gather()) uses.
+//! - `node` and `queue`, the state that the engine shares with wakers on other threads.
 
 mod group;
 mod node;

@@ -1,9 +1,9 @@
-//! A child on the heap: what its wakers share, what its owner knows, and its future or its output, in one
-//! allocation.
+//! A child on the heap, in one allocation: the state that its wakers share, the data of its owner, and its future or its
+//! output.
 //!
-//! Wakers can be used and dropped on any thread, after the child and its set are gone. They touch `state`,
-//! `next_ready` and `queue` alone. All else, and above all the future and the output, belongs to the owner: the
-//! one task that holds the set and the handles of its children. A node that is freed has neither in it.
+//! Wakers can be used and dropped on any thread, also when the child and its set are gone. They access only `state`,
+//! `next_ready` and `queue`. Everything else, above all the future and the output, belongs to the owner: the one task that
+//! holds the set and the handles of its children. A node that is freed contains neither a future nor an output.
 #![allow(unsafe_code, reason = "futures of any type behind one pointer, shared with wakers on other threads")]
 
 use std::alloc::{Layout, dealloc};
@@ -18,7 +18,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::queue::Queue;
 
-/// It waits in the queue, or is being pushed: a wake has nothing to do.
+/// The node is in the queue, or is being pushed: a further wake has no effect.
 const QUEUED: usize = 1;
 /// The node has ended and is not polled again.
 const ENDED: usize = 2;
@@ -33,9 +33,9 @@ pub(super) struct Header {
     pub(super) queue: Arc<Queue>,
     kind: &'static Kind,
 
-    // The owner's, from here on.
+    // The fields from here on belong to the owner.
     phase: Cell<Phase>,
-    /// Whether a handle will take the output.
+    /// `true` while the handle exists, which may take the output.
     pub(super) awaited: Cell<bool>,
     pub(super) tag: usize,
     pub(super) newer: Cell<Option<NonNull<Self>>>,
@@ -123,8 +123,8 @@ impl<F: Future> Node<F> {
 pub(super) struct NodeRef(NonNull<Header>);
 
 impl NodeRef {
-    /// Puts a future on the heap. The three references are the set's, the queue's and the handle's: the node is
-    /// made as one that waits to be polled.
+    /// Moves a future to the heap, as a node that is queued for its first poll. Returns three references: for the set, for
+    /// the queue and for the handle.
     ///
     /// # Safety
     /// The future is dropped, by [`end`](Self::end), before anything that it borrows; or never.
@@ -166,7 +166,8 @@ impl NodeRef {
         unsafe { self.0.as_ref() }
     }
 
-    /// Takes the node out of the queue: wakes count again, and the queue's reference, which this is, goes.
+    /// Marks the node as not queued, so that the next wake queues it again, and gives up the reference of the queue, which
+    /// is `self`.
     ///
     /// Only while the phase is [`Running`](Phase::Running): then the set has a reference too, which the result
     /// borrows.
@@ -292,8 +293,8 @@ fn mark(header: &Header, refs: usize) -> bool {
         if state & ENDED != 0 {
             return false;
         }
-        // Written even if it is queued already: a wake that only looked could be reordered with what it
-        // announces, and the poll to come would miss it.
+        // Written even if the node is queued already: after a mere load, the next poll might not see the writes that this
+        // wake announces.
         let queued = state & QUEUED != 0;
         let next = if queued { state } else { state + QUEUED + refs };
         match header.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {

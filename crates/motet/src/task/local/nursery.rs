@@ -8,9 +8,9 @@ use super::set::Set;
 
 /// Starts the children of a [`local_scope`](super::local_scope), in the body of that scope.
 ///
-/// Children borrow what outlives the scope, `'env`, and the nursery itself, so that they can start siblings. A
-/// function that starts children takes `&LocalNursery<'_, '_>`; one whose children start siblings through the
-/// same reference, `&'s LocalNursery<'s, '_>`.
+/// Children may borrow values that outlive the scope (`'env`), and the nursery itself, so that they can start siblings. A
+/// function that starts children takes `&LocalNursery<'_, '_>`; a function whose children start siblings through the same
+/// reference takes `&'s LocalNursery<'s, '_>`.
 pub struct LocalNursery<'scope, 'env: 'scope> {
     set: &'scope Set,
     // Invariant, as in `std::thread::Scope`: a shorter `'scope` would let a child borrow from the body, which it
@@ -24,9 +24,9 @@ impl<'scope, 'env> LocalNursery<'scope, 'env> {
         Self { set, scope: PhantomData, env: PhantomData }
     }
 
-    /// Starts a child; it is polled for the first time behind all that are woken already.
+    /// Starts a child. It is first polled after all children that are woken already.
     ///
-    /// The scope waits for it whether or not the task is awaited.
+    /// The scope waits for the child, whether or not its [`LocalTask`] is awaited.
     ///
     /// # Examples
     /// ```

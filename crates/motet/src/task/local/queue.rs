@@ -94,7 +94,7 @@ impl Queue {
         NonNull::new(first).zip(NonNull::new(last))
     }
 
-    /// Puts the owner to sleep until the next push. Returns `false` if a node was pushed since the last `take`.
+    /// Puts the owner to sleep until the next push. Returns [`Asleep::No`] if a node was pushed since the last `take`.
     pub(super) fn sleep(&self, waker: &Waker) -> Asleep {
         // Cloned outside of the lock, since a clone may run user code. No push reads it yet: the owner is awake.
         let current = self.owner().take();

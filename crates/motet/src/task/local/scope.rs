@@ -8,34 +8,35 @@ use super::LocalNursery;
 use super::set::Set;
 use crate::sim;
 
-/// Runs children inside the calling task: they borrow its stack, are of any type and need not be `Send`.
+/// Runs children inside of the calling task: they may borrow from its stack, may have different types, and need not be
+/// `Send`.
 ///
-/// Returns the body's value, once the body and all children have ended. Body and children share the one core of
-/// the task; each is polled only after it was woken, with a waker of its own. A child costs one allocation.
+/// Returns the value of the body when the body and all children have ended. The body and the children share one task, and
+/// so one core; each is polled only after it was woken, with a waker of its own. A child costs one allocation.
 ///
 /// # When to use
-/// To overlap waiting on what cannot be moved into a task: borrowed data, an `Rc`, a `RefCell`. For futures of one
-/// kind whose outputs are wanted in order, [`gather`](crate::task::gather()). For work on all cores, children with
-/// names, failures that cancel siblings or a deadline, [`scope`](crate::task::scope()). The future of a local scope
-/// is not `Send`: it is awaited in a body, in `block_on` or on a `LocalSet`, not in a child of a
+/// For concurrent waits on data that cannot be moved into a task: borrowed data, an `Rc`, a `RefCell`. For futures of one
+/// type whose outputs are needed in order, use [`gather`](crate::task::gather()); for work on all cores, children with
+/// names, failures that cancel siblings, or a deadline, use [`scope`](crate::task::scope()). The future of a local scope
+/// is not `Send`: await it in a body, in `block_on` or on a `LocalSet`, not in a child of a
 /// [`Nursery`](crate::task::Nursery).
 ///
 /// # Ordering and fairness
-/// Children are polled in the order of their wakes; a new one behind those that are woken already. After 128
-/// polls, or when tokio's budget for the task is used up, the task's executor has its turn.
+/// Children are polled in the order of their wakes, a new child after the children that are woken already. After 128 polls,
+/// or when tokio's budget of the task is used up, the scope yields to the executor.
 ///
-/// A child moves only while the future of the scope is polled. So do not hold it beside other work and poll it
-/// now and then: a lock that a child waits for, or holds, would wait for it.
+/// A child makes progress only while the future of the scope is polled. So do not suspend that future in favour of other
+/// work: a child that is not polled keeps the locks that it holds, and its position in the line for other locks.
 ///
 /// # Drop
 /// All children are dropped at once, the youngest first and the body last.
 ///
 /// # Cancel safety
-/// Body and children are dropped where they are; what they had done stays done.
+/// The body and the children are dropped at their current await. Their side effects are not undone.
 ///
 /// # Panics
-/// With the panic of the body or of a child, once all the others have been dropped. A panic of a destructor on the
-/// way is dropped: nothing aborts, and nothing is left poisoned.
+/// Rethrows the panic of the body or of a child when all others have been dropped. If a destructor panics as well, that
+/// second panic is discarded, so that the process does not abort.
 ///
 /// # Examples
 /// ```

@@ -22,8 +22,8 @@ use super::queue::{Asleep, Queue};
 use crate::sim;
 use crate::sync::wake_each;
 
-/// How many children are polled before the task's other work has a turn: tokio's own budget, for where no budget
-/// is kept.
+/// The number of polls of children after which the set yields to the other work of the task. It equals tokio's budget, and
+/// also holds where tokio keeps no budget.
 const POLLS: u32 = 128;
 
 /// Futures that run in the task that polls the set. One allocation per future.
@@ -57,10 +57,10 @@ impl Set {
         }
     }
 
-    /// Adds a future, which is polled behind all that are to be polled now.
+    /// Adds a future, which is polled after all children that are woken already.
     ///
     /// # Safety
-    /// Before anything that the future borrows goes, the set is cleared or dropped; or it is leaked.
+    /// The set is cleared or dropped before a value that the future borrows is dropped; or the set is leaked.
     pub(super) unsafe fn push<F: Future>(&self, tag: usize, future: F) -> Handle<F::Output> {
         // SAFETY: the caller's promise; clearing ends every node.
         let [mine, queued, handle] = unsafe { NodeRef::queued(Arc::clone(&self.queue), tag, future) };
@@ -97,8 +97,8 @@ impl Set {
             }
             ready!(self.give_way(cx));
             let ended = self.poll_first();
-            // The first after each time that it gave way or slept, so that none is free, and every one where
-            // interleavings are explored.
+            // One poll of each group is charged: the first after each yield or sleep, so that no turn is free. In a
+            // simulation every poll is charged.
             if self.polls.get() % POLLS_PER_OPERATION == 1 || sim::is_current() {
                 Self::charge(cx);
             }
@@ -108,7 +108,7 @@ impl Set {
         }
     }
 
-    /// Pending, with a wake arranged, if the task should do something else first.
+    /// Returns `Pending`, with a wake of the task, if the set has to yield to the executor.
     fn give_way(&self, cx: &mut Context<'_>) -> Poll<()> {
         let polls = self.polls.get() + 1;
         if polls > POLLS {
@@ -116,20 +116,21 @@ impl Set {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        // Without budget left the children's own resources would all turn them away: polling on would be for
-        // nothing.
+        // Without budget, the resources of tokio that the children poll would all be pending, so further polls would be
+        // useless.
         if !coop::has_budget_remaining() {
             self.polls.set(0);
-            // Which arranges the wake.
+            // Wakes the task.
             ready!(coop::poll_proceed(cx)).made_progress();
         }
         self.polls.set(polls);
         Poll::Ready(())
     }
 
-    /// Takes an operation of the budget for a poll of a child, if the child left one.
+    /// Charges the poll of a child to tokio's budget, if the child has left some of it.
     ///
-    /// Before the poll it could be the last, and a task that has one left at every poll would never come on.
+    /// The charge follows the poll: before it, the charge could take the last operation of the budget, and a task that has
+    /// one operation at each poll would make no progress.
     fn charge(cx: &mut Context<'_>) {
         if coop::has_budget_remaining()
             && let Poll::Ready(operation) = coop::poll_proceed(cx)
@@ -138,7 +139,7 @@ impl Set {
         }
     }
 
-    /// Polls the child that is first in order; gives its tag if it has ended.
+    /// Polls the child that is first in order. Returns its tag if it has ended.
     fn poll_first(&self) -> Option<usize> {
         let first = self.ready.get();
         // SAFETY: a node in order is a counted reference, and its link belongs to the set.
@@ -165,10 +166,10 @@ impl Set {
         }
     }
 
-    /// Drops all children, the last pushed first, and gives the first panic of their destructors.
+    /// Drops all children, the last pushed first, and returns the first panic of their destructors.
     pub(super) fn clear(&self) -> Option<Payload> {
         let mut panic = None;
-        // A destructor may push more: until none is left.
+        // A destructor may push further children: the loop ends when none is left.
         while let Some(newest) = self.newest.get() {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.retire(newest))) {
                 panic.get_or_insert(payload);
@@ -252,7 +253,7 @@ fn go_on(panic: Option<Payload>) {
     }
 }
 
-/// The way to a child's output. A child whose handle is dropped goes on.
+/// The handle of a child, which takes its output. Dropping it does not stop the child.
 pub(super) struct Handle<T> {
     node: NodeRef,
     output: PhantomData<T>,
@@ -294,7 +295,7 @@ impl<T> Handle<T> {
             }
             // Its scope is being dropped, or a panic of the child is on its way through it.
             Phase::Gone => {}
-            Phase::Done | Phase::Taken => panic!("a local task was polled after it gave its value"),
+            Phase::Done | Phase::Taken => panic!("a `LocalTask` was polled after it returned its value"),
         }
         Poll::Pending
     }

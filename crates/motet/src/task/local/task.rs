@@ -6,16 +6,17 @@ use std::task::{Context, Poll};
 use super::set::Handle;
 use crate::sim::Site;
 
-/// A child of a [`local_scope`](super::local_scope): await it for its value, in the body or in a sibling.
+/// The handle of a child of a [`local_scope`](super::local_scope). Awaiting it, in the body or in a sibling, returns the
+/// value of the child.
 ///
 /// # Drop
-/// The child goes on, and its value is dropped when it ends.
+/// The child continues, and its value is dropped when it ends.
 ///
 /// # Cancel safety
 /// Safe: awaiting `&mut task` and dropping the wait loses nothing.
 ///
 /// # Panics
-/// If it is polled after it gave its value. The panic of a child is not seen here: it ends the scope.
+/// If it is polled after it returned the value. A panic of the child is not returned here: it ends the scope.
 pub struct LocalTask<'scope, T> {
     handle: Handle<T>,
     scope: PhantomData<&'scope ()>,

@@ -15,15 +15,15 @@ use crate::task::child::Fallible;
 use crate::task::outcome::IntoResult;
 use crate::task::{CancelToken, Name, Nursery, Task};
 
-/// Starts children in order, starts them again when they fail, and stops them in reverse order.
+/// Starts children in order, restarts them when they fail, and stops them in reverse order.
 ///
-/// Each child is started when the one before it is ready. A child that fails before it is ready is started
-/// again like any other, and the ones after it wait.
+/// A child is started when the child before it has been ready or has ended for good. A child that fails before it is ready
+/// is restarted like any other, and the children after it wait.
 ///
-/// A failed child waits for its [`Backoff`] before it is started again; the backoff begins anew for a child that
-/// was ready for as long as the window of the [`intensity`](Self::intensity). When there are more restarts, of
-/// all children together, than the intensity allows, the supervisor stops the children and fails itself.
-/// When no child is left to run, it ends well.
+/// A failed child is restarted after the delay of the [`Backoff`], which starts again with its first delay for a child that
+/// was ready for the whole window of the [`intensity`](Self::intensity). If all children together need more restarts than
+/// the intensity allows, the supervisor stops the children and returns an error. When no child is left to run, it
+/// returns `Ok`.
 ///
 /// # Defaults
 /// An intensity of 5 restarts in 60 s; the default [`Backoff`]: with it a child that fails at once uses them up
@@ -58,8 +58,9 @@ impl Supervisor {
         self
     }
 
-    /// Allows this many restarts within any time this long, of all children together: with [`Duration::MAX`] in all, with
-    /// zero as many as there are.
+    /// Allows at most `max_restarts` restarts, of all children together, in any period of the length `within`. With
+    /// [`Duration::MAX`] the limit holds for the whole run; with zero, and a `max_restarts` of at least 1, there is no
+    /// limit.
     pub fn intensity(mut self, max_restarts: u32, within: Duration) -> Self {
         self.max_restarts = max_restarts;
         self.within = within;
@@ -100,9 +101,9 @@ impl Supervisor {
 
     /// Starts the supervisor as a child of a scope, which receives its error.
     ///
-    /// When the scope is cancelled, the children are stopped in reverse order. That takes as long as their stop
-    /// timeouts allow, whatever the grace of the scope. The scope waits for the supervisor; see
-    /// [`serve`](Self::serve).
+    /// When the scope is cancelled, the children are stopped in reverse order. Their stop timeouts limit how long that
+    /// takes; the grace period of the scope does not. The scope waits until the supervisor ends by itself; to end the
+    /// supervisor with the scope, use [`serve`](Self::serve).
     #[allow(clippy::must_use_candidate, reason = "its scope awaits the task")]
     #[track_caller]
     pub fn spawn<E>(self, nursery: &Nursery<E>) -> Task<(), E>

@@ -1,9 +1,9 @@
 //! Children that are started in order, restarted when they fail, and stopped in reverse order.
 //!
 //! # When to use
-//! For tasks that run as long as the program and can fail for reasons of their own: a consumer, a listener,
-//! a connection kept open. A task whose failure should end its siblings is a child of a plain
-//! [`scope`](super::scope()); one call that may be tried again wants a retry.
+//! For tasks that run as long as the program and can fail independently: a consumer, a listener, an open connection. If
+//! the failure of a task should cancel its siblings, use a plain [`scope`](super::scope()); to repeat a single call, use a
+//! retry.
 //!
 //! # Examples
 //! ```
@@ -37,8 +37,8 @@
 //! ```
 //!
 //! # Guarantees
-//! One for one: the failure of a child restarts that child alone. A panic is a failure. Nothing of a child is
-//! left when its supervisor has ended.
+//! The failure of a child restarts that child alone ("one for one" in OTP). A panic is a failure. When the supervisor has
+//! ended, all tasks of its children have ended.
 
 mod builder;
 mod child;

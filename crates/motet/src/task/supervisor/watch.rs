@@ -35,13 +35,13 @@ pub enum ChildState {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ChildStatus {
-    /// Its name.
+    /// The name of the child.
     pub name: Name,
-    /// Its state.
+    /// The state of the child.
     pub state: ChildState,
-    /// The number of its restarts.
+    /// The number of restarts of the child.
     pub restarts: u64,
-    /// Its last failure, also when it has recovered.
+    /// The last failure of the child, also when the child has recovered.
     pub last_failure: Option<ChildRunError>,
 }
 
@@ -49,7 +49,8 @@ pub struct ChildStatus {
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) children: Vec<ChildStatus>,
-    /// Stays: states of children that a stop left look like those of children that ended by themselves.
+    /// `true` once the start is over. It cannot be computed from the states: a child that was stopped has the same state as
+    /// a child that ended by itself.
     pub(super) is_started: bool,
 }
 
@@ -100,7 +101,7 @@ impl SupervisorWatch {
         })
     }
 
-    /// Waits until the start is over: every child has been ready, or has ended for good by itself; false if the
+    /// Waits until the start is over: every child has been ready, or has ended for good by itself. Returns `false` if the
     /// supervisor failed, was stopped or was dropped before.
     ///
     /// # Cancel safety

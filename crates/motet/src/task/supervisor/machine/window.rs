@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many restarts there were lately: the intensity of OTP.
+/// The restarts of the last `within`: the intensity of OTP.
 ///
-/// Keeps the moments themselves, at most one more than are allowed: a count per interval would let through
-/// twice as many around the border of two.
+/// Keeps the moment of each restart, at most `max` of them: a count per interval would allow twice as many restarts around
+/// the border of two intervals.
 #[derive(Debug)]
 pub(super) struct Window {
     max: u32,
@@ -27,7 +27,8 @@ impl Window {
         self.within
     }
 
-    /// Counts a restart, unless it is one too many. One that is `within` old counts no more.
+    /// Counts a restart and returns `true`, or returns `false` if the limit is reached. A restart that is `within` old does
+    /// not count any more.
     pub(super) fn admit(&mut self, now: Instant) -> bool {
         let within = self.within;
         while self.moments.pop_front_if(|moment| now.duration_since(*moment) >= within).is_some() {}
