@@ -169,7 +169,8 @@ impl<T, R, E> BatchShared<T, R, E> {
         }));
         self.ended.notify_waiters();
         if failed_posts > 0 {
-            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, failed_posts, "posted items failed");
+            let (scope, batcher) = (self.scope.name(), &self.name);
+            crate::log::warn!(scope, %batcher, failed_posts, "posted items failed; submit items to get their errors");
         }
         for unasked in ended.unasked {
             self.drop_caught(unasked);
@@ -202,7 +203,8 @@ impl<T, R, E> BatchShared<T, R, E> {
         self.ended.notify_waiters();
         self.watch.notify_waiters();
         if posted > 0 {
-            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, posted, "posted items were lost: the scope has ended");
+            let (scope, batcher) = (self.scope.name(), &self.name);
+            crate::log::warn!(scope, %batcher, posted, "posted items were lost: the scope has ended");
         }
     }
 
@@ -268,7 +270,8 @@ impl<T, R, E> BatchShared<T, R, E> {
     /// Drops a value whose drop may panic, in a task that has no caller for that panic.
     pub(super) fn drop_caught<X>(&self, value: X) {
         if let Err(message) = catch(|| drop(value)) {
-            crate::log::error!(scope = self.scope.name(), batcher = %self.name, message, "an answer panicked when it was dropped");
+            let (scope, batcher) = (self.scope.name(), &self.name);
+            crate::log::error!(scope, %batcher, message, "an answer panicked when it was dropped");
         }
     }
 }

@@ -36,7 +36,7 @@
 //! ```
 //!
 //! A [`Chain`] puts its parts around a handler in the order in which they are added: the first part is outermost, sees
-//! the request first and the answer last.
+//! the request first and the answer last. The *inner parts* of a part are the parts after it and the handler.
 //!
 //! | You want to | Use |
 //! |---|---|

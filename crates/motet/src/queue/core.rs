@@ -73,10 +73,13 @@ pub(super) struct QueueCore<T> {
     /// way to the dead letters. An item is counted before it leaves the storage, so that at every moment it is counted
     /// at least once.
     pub(super) unsettled: Padded<AtomicUsize>,
+    /// The number of handles.
     senders: AtomicUsize,
+    /// The number of handles.
     receivers: AtomicUsize,
     pub(super) closed: Notify,
     pub(super) settled: Notify,
+    /// The queue for dead letters.
     pub(super) letters: Option<Arc<dyn DeadLetterSink<T>>>,
     pub(super) registration: OnceLock<Registration>,
 }
@@ -90,7 +93,9 @@ pub(super) struct SlowState<T> {
     pub(super) later: Later<T>,
     /// The parked receiver whose timer is set to the earliest due time.
     pub(super) timer: Option<WaiterKey>,
+    /// The number of calls of `join` that wait.
     pub(super) joiners: usize,
+    /// The number of items that were dropped because the last receiver was dropped.
     pub(super) abandoned: usize,
 }
 

@@ -44,7 +44,7 @@ use crate::sim::Site;
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 /// assert_eq!(timeout(Duration::from_secs(1), async { 7 }).await, Ok(7));
 /// let late = timeout(Duration::from_secs(1), pending::<()>()).await;
-/// assert_eq!(late.unwrap_err().to_string(), "time was up");
+/// assert_eq!(late.unwrap_err().to_string(), "the future was not ready before its timeout");
 /// # });
 /// ```
 #[track_caller]
@@ -189,7 +189,7 @@ pub struct TimeoutError(());
 
 impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("time was up")
+        f.write_str("the future was not ready before its timeout")
     }
 }
 

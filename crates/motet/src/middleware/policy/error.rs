@@ -24,7 +24,7 @@ impl PolicyError {
         self.0.last_attempt()
     }
 
-    /// The policy that ended the call.
+    /// The policy that ended the call; `None` if the inner parts failed for good.
     #[must_use]
     pub fn policy(&self) -> Option<PolicyKind> {
         self.0.policy()

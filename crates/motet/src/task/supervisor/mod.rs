@@ -1,11 +1,5 @@
 //! Children that are started in order, restarted when they fail, and stopped in reverse order.
 //!
-//! # When to use
-//! For tasks that run as long as the program and can fail independently: a consumer, a listener, an open connection. If
-//! the failure of a task should cancel its siblings, use a plain [`scope`](super::scope()); to repeat a single call, use a
-//! retry.
-//!
-//! # Examples
 //! ```
 //! use motet::task::{Child, Nursery, Reason, Restart, Supervisor, SupervisorError, scope};
 //! use motet::Backoff;
@@ -35,6 +29,15 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | restart tasks that run as long as the program and fail independently: a consumer, a listener, an open connection | [`Supervisor`] |
+//! | restart a task always, only after a failure, or never | [`Restart`] |
+//! | report when a child is ready, and let it clean up at its stop | [`Child::new`] with its [`ChildContext`] |
+//! | see the states, restarts and failures of the children | [`Supervisor::watch`] |
+//! | cancel the siblings of a task that fails | not a supervisor: [`scope`](super::scope()) |
+//! | repeat a single call | not a supervisor: [`Retry`](crate::resilience::Retry) |
 //!
 //! # Guarantees
 //! The failure of a child restarts that child alone ("one for one" in OTP). A panic is a failure. When the supervisor has
