@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::pending_release::Slot;
 use crate::sim;
 use crate::task::ReleaseError;
-use crate::task::core::Core;
-use crate::task::finalizer;
+use crate::task::finalizer::{self, Pending};
 
 /// A resource of a scope, in use. It dereferences to the resource.
 ///
@@ -17,12 +16,12 @@ pub struct Acquired<R> {
     /// `None` only during the drop of the guard.
     resource: Option<R>,
     slot: Arc<Slot<R>>,
-    /// The scope, and the number of the pending release.
-    pending: Option<(Arc<Core>, u64)>,
+    /// The pending release in the scope of the resource.
+    pending: Option<Pending>,
 }
 
 impl<R> Acquired<R> {
-    pub(crate) fn new(resource: R, slot: Arc<Slot<R>>, pending: Option<(Arc<Core>, u64)>) -> Self {
+    pub(crate) fn new(resource: R, slot: Arc<Slot<R>>, pending: Option<Pending>) -> Self {
         Self { resource: Some(resource), slot, pending }
     }
 
@@ -40,7 +39,7 @@ impl<R> Acquired<R> {
             // The drop puts the resource into the slot, where the release takes it.
             drop(self);
             match pending {
-                Some((core, id)) => finalizer::release_now(&core, id, super::Exit::Ok).await,
+                Some(pending) => finalizer::release_now(pending, super::Exit::Ok).await,
                 None => Ok(()),
             }
         })

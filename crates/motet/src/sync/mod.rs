@@ -5,7 +5,7 @@
 //! | a line of waiters, and a result for each of them | [`WaitList`] |
 //! | waiters that are all notified together | [`Notify`] |
 //! | a waker that wakes many waiters | [`WakerSet`] |
-//! | the waker of one waiter, kept under a lock | [`renew`] |
+//! | the waker of one waiter, kept under a lock | [`renew()`] |
 //! | wakers that are called once a lock is released | [`WakeList`], [`wake_each`] |
 //! | a count of members that can be closed | [`Gate`] |
 //! | to drop a value of the user, or to run code of the user, without a panic | [`quietly_drop`], [`Quiet`], [`catch`] |

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::child::{Plain, Spec, Stop, launch};
-use super::finalizer;
+use super::finalizer::{self, Pending};
 use super::member::Member;
 use super::outcome::IntoResult;
 use super::{Name, Scope, ScopeClosedError};
@@ -78,8 +78,9 @@ impl Scope {
                             close: Some(close),
                             on_lost: None,
                         };
-                        let id = finalizer::push(&host, name, site, None, Box::new(pending));
-                        Ok((Acquired::new(resource, slot, Some((Arc::clone(&host), id))), id))
+                        let id = finalizer::push(&host, name.clone(), site, None, Box::new(pending));
+                        let pending = Pending { core: Arc::clone(&host), id, name: name.clone() };
+                        Ok((Acquired::new(resource, slot, Some(pending)), id))
                     }
                 };
                 let id = opened.as_ref().ok().map(|(_, id)| *id);
@@ -90,7 +91,8 @@ impl Scope {
                 if let (Err(refused), Some(id)) = (sent, id) {
                     // The caller is gone, so the resource is not kept until the end of the scope.
                     drop(refused);
-                    if let Err(failed) = finalizer::release_now(&host, id, Exit::Cancelled).await {
+                    let pending = Pending { core: Arc::clone(&host), id, name };
+                    if let Err(failed) = finalizer::release_now(pending, Exit::Cancelled).await {
                         host.state().release_failures.push(failed);
                     }
                 }

@@ -155,15 +155,22 @@ pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
     core.state().finalizers.remove(&id)
 }
 
+/// The scope, the number and the name of a pending release.
+pub(crate) struct Pending {
+    pub(crate) core: Arc<Core>,
+    pub(crate) id: u64,
+    pub(crate) name: Name,
+}
+
 /// Runs a pending release now, in a task of the scope.
-pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseError> {
-    let Some(Finalizer { name, site, limit, pending, .. }) = take(core, id) else {
-        let source = ReleaseErrorCause::ScopeEnded;
-        return Err(ReleaseError { resource: Name::from("resource"), source });
+pub(crate) async fn release_now(pending: Pending, exit: Exit) -> Result<(), ReleaseError> {
+    let Pending { core, id, name } = pending;
+    let Some(Finalizer { site, limit, pending, .. }) = take(&core, id) else {
+        return Err(ReleaseError { resource: name, source: ReleaseErrorCause::ScopeEnded });
     };
-    let (scope, limit) = (Arc::clone(core), limit.unwrap_or(core.release_timeout));
+    let (scope, limit) = (Arc::clone(&core), limit.unwrap_or(core.release_timeout));
     let named = name.clone();
-    let released = adopt(core, &name, site, async move { run(&scope, named, limit, pending, exit).await });
+    let released = adopt(&core, &name, site, async move { run(&scope, named, limit, pending, exit).await });
     outcome(released, name).await
 }
 

@@ -211,6 +211,17 @@ async fn resource_released_early_is_released_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn release_after_the_end_of_its_scope_names_the_resource() {
+    let guard = scope(async |n: &Nursery<Infallible>| {
+        Ok(n.acquire("session", async { Ok::<_, io::Error>(1) }, async |_, _| ()).await.unwrap())
+    });
+    let failed = guard.await.unwrap().release().await.unwrap_err();
+    assert_eq!(failed.to_string(), "release of `session` failed");
+    let cause = std::error::Error::source(&failed).unwrap();
+    assert_eq!(cause.to_string(), "its scope ended before the release started");
+}
+
+#[tokio::test(start_paused = true)]
 async fn failed_releases_are_all_reported_and_the_others_run() {
     let log = Log::default();
     let last = log.clone();
