@@ -8,9 +8,10 @@ use futures_core::Stream;
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
+use tokio::task::coop::poll_proceed;
 
 use super::BoxError;
-use crate::connect::{Upload, note_empty};
+use crate::connect::{Upload, note_empty, outside_of_task};
 
 /// The body of a request: bytes, which can be sent again, or a stream, which can be sent once.
 ///
@@ -35,7 +36,7 @@ impl Body {
         Self(Kind::Bytes(Bytes::new()))
     }
 
-    /// Creates a body that sends the chunks of a stream, as fast as the server reads them.
+    /// Creates a body that sends the chunks of a stream, as fast as the server reads them. Empty chunks are skipped.
     ///
     /// A request with such a body is sent once: it is not retried, and not redirected with its body.
     #[must_use]
@@ -159,14 +160,24 @@ impl http_body::Body for Outgoing {
         if !unsent.upload.goes_on() {
             return Poll::Ready(Some(Err("the call of this body has ended".into())));
         }
-        if unsent.chunk.is_empty() {
+        // Empty chunks are not sent: with HTTP/2 each one would be a frame outside of the flow control, and servers
+        // end a connection with many of them.
+        while unsent.chunk.is_empty() {
             let Some(stream) = &mut unsent.stream else { return Poll::Ready(None) };
-            match ready!(Pin::new(stream).poll_frame(cx)).transpose()?.map(Frame::into_data) {
-                Some(Ok(chunk)) => {
+            // hyper polls a body until it is pending: a body that is always ready would never let its task end.
+            let unit = ready!(poll_proceed(cx));
+            let frame = ready!(outside_of_task(|| Pin::new(stream).poll_frame(cx)));
+            unit.made_progress();
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(chunk))) => {
                     unsent.is_split = chunk.len() > MAX_FRAME;
                     unsent.chunk = chunk;
                 }
-                Some(Err(trailers)) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(error)) => {
+                    unsent.upload.failed(error);
+                    return Poll::Ready(Some(Err("the body has failed".into())));
+                }
                 None => return Poll::Ready(None),
             }
         }

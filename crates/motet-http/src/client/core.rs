@@ -215,9 +215,12 @@ impl Core {
         let Times { head, read, .. } = self.times;
         let limits = Limits { deadline: call.deadline, head, read, max_body: self.max_body };
         let mut exchange = Exchange::begin(&call.request.line, number, call.repeat, limits, place);
-        let mut answer = self.connections.request(outgoing);
+        let begun = self.connections.request(outgoing);
+        let mut answer = begun.map_err(|error| call.error(error.into()))?;
         let answer = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| self.connections.failed(error).into())),
+            Poll::Ready(answer) => {
+                Poll::Ready(answer.map_err(|failure| self.connections.failed(failure).into()))
+            }
             Poll::Pending => {
                 exchange.as_mut().poll_head(cx).map(|()| Err(ErrorKind::TimedOut(TimeLimit::Head)))
             }

@@ -45,7 +45,7 @@ pub enum ErrorKind {
     Transport(BoxError),
     /// The server states that it did not process the request: its HTTP/2 connection is closing, or it has no capacity.
     Refused(BoxError),
-    /// The stream of the request body failed.
+    /// The stream of the request body failed, or the body has another length than its `content-length`.
     RequestBody(BoxError),
     /// The response body is larger than the limit.
     TooLarge {

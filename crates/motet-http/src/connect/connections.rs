@@ -1,12 +1,15 @@
 use std::fmt;
 
 use h2::Reason;
+use http::header::CONTENT_LENGTH;
 use http::{Extensions, Request, Response};
+use http_body::Body as _;
 use hyper_util::client::legacy;
 use motet::task::Scope;
 
 use super::error::find;
 use super::line::{GivenUp, OfLine};
+use super::sending::SendFailure;
 use super::upload::CallEnd;
 use super::{ConnectError, ConnectionsBuilder, Connector, ReceivedBody, SendError, Sending};
 use crate::client::{Body, Outgoing};
@@ -78,17 +81,31 @@ impl Connections {
         let Some(body) = body.outgoing() else {
             return Err(SendError::RequestBody("the body is a stream, which has been sent".into()));
         };
-        self.request(Request::from_parts(head, body)).await.map_err(|error| self.failed(error))
+        self.request(Request::from_parts(head, body))?.await.map_err(|failure| self.failed(failure))
     }
 
-    pub(crate) fn request(&self, request: Request<Outgoing>) -> Sending {
+    /// Begins to send a request.
+    ///
+    /// A body whose length differs from the `content-length` of the request is refused: hyper would send a truncated
+    /// body, or the server would wait for the rest.
+    pub(crate) fn request(&self, request: Request<Outgoing>) -> Result<Sending, SendError> {
+        if let (Some(stated), Some(length)) = (stated_length(&request), request.body().size_hint().exact())
+            && stated != length
+        {
+            let error = format!("`content-length` is {stated}, and the body has {length} bytes");
+            return Err(SendError::RequestBody(error.into()));
+        }
         let end = request.body().upload().map(CallEnd::new);
-        Sending::new(self.http.request(request), end)
+        Ok(Sending::new(self.http.request(request), end))
     }
 
-    pub(crate) fn failed(&self, error: legacy::Error) -> SendError {
+    pub(crate) fn failed(&self, failure: SendFailure) -> SendError {
+        let SendFailure { error, of_body } = failure;
         if self.scope.is_closed() {
             return SendError::Closed;
+        }
+        if let Some(error) = of_body {
+            return SendError::RequestBody(error);
         }
         if let Some(ConnectError::Deadline(within)) = find(&error) {
             return SendError::ConnectTimedOut(*within);
@@ -107,6 +124,11 @@ impl Connections {
         }
         if is_stale(&error) { SendError::Stale(error.into()) } else { SendError::Transport(error.into()) }
     }
+}
+
+/// The length of the body that the headers of a request state.
+fn stated_length<B>(request: &Request<B>) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Returns `true` if the connection had been used before, and no byte of this response arrived.

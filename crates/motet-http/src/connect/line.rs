@@ -45,6 +45,8 @@ struct LineState {
     /// The number among the idle connections.
     idle: Option<u64>,
     is_given_up: bool,
+    /// `true` once the connection was dropped. Its last response may end later, and must not make it idle.
+    is_gone: bool,
     reader: Option<Waker>,
 }
 
@@ -61,6 +63,7 @@ impl Line {
                 wrote: false,
                 idle: None,
                 is_given_up: false,
+                is_gone: false,
                 reader: None,
             }),
         })
@@ -98,8 +101,16 @@ impl Line {
 
     /// Makes the connection idle, or closes it if it is too old.
     fn rest(self: &Arc<Self>) {
-        let number = self.kept.add(self);
-        self.state().idle = Some(number);
+        let number = {
+            // Locked over both, so that the table has a connection if and only if the connection has its number.
+            let mut state = self.state();
+            if state.is_gone {
+                return;
+            }
+            let number = self.kept.add(self);
+            state.idle = Some(number);
+            number
+        };
         if self.until.is_some_and(|until| Instant::now() >= until) {
             self.kept.remove(number);
             self.give_up(number);
@@ -122,20 +133,21 @@ impl Line {
         self.rest();
     }
 
-    /// Notes that a byte is about to be written.
-    fn begin(&self) -> Result<(), GivenUp> {
-        let idle = {
+    /// Notes that a byte is about to be written. Returns `true` if the server may have begun to answer.
+    fn begin(&self) -> Result<bool, GivenUp> {
+        let (is_begun, idle) = {
             let mut state = self.state();
             if state.is_given_up {
                 return Err(GivenUp);
             }
+            let is_begun = state.is_begun();
             state.wrote = true;
-            state.idle.take()
+            (is_begun, state.idle.take())
         };
         if let Some(number) = idle {
             self.kept.remove(number);
         }
-        Ok(())
+        Ok(is_begun)
     }
 
     /// Notes whether the peer takes the written bytes. With HTTP/2 that is not a matter of one request.
@@ -165,6 +177,13 @@ impl fmt::Debug for Line {
     }
 }
 
+impl LineState {
+    /// Returns `true` if a part of the current request was written.
+    fn is_begun(&self) -> bool {
+        self.wrote || self.open > 0
+    }
+}
+
 /// A response whose head has arrived. Dropped at its end.
 #[derive(Debug)]
 pub(super) struct Answering {
@@ -179,20 +198,56 @@ impl Drop for Answering {
 }
 
 /// The byte stream of a connection as hyper reads and writes it: above TLS.
+///
+/// A server may answer early and close the connection, with a part of the request unread: the next write then fails
+/// while the response waits to be read, and hyper reports a failed write without reading. Therefore the failure of a
+/// write over HTTP/1.1 is reported by the read that has nothing more to return.
 pub(crate) struct Wire<S> {
     stream: S,
     line: Arc<Line>,
+    /// The failure of a write. Further writes wait.
+    failed: Option<io::Error>,
 }
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line }
+        Self { stream, line, failed: None }
+    }
+
+    /// Writes, unless a write has failed. `is_begun` returns `true` if the server may have begun to answer.
+    fn write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_begun: impl FnOnce(&Line) -> bool,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>>
+    where
+        S: Unpin,
+    {
+        let written = match self.failed {
+            Some(_) => Poll::Pending,
+            None => match write(Pin::new(&mut self.stream), cx) {
+                Poll::Ready(Err(error)) if !self.line.is_shared && is_begun(&self.line) => {
+                    self.failed = Some(error);
+                    // hyper begins each poll with a read.
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                written => written,
+            },
+        };
+        self.line.wrote(&written);
+        written
     }
 }
 
 impl<S> Drop for Wire<S> {
     fn drop(&mut self) {
-        let idle = self.line.state().idle.take();
+        let idle = {
+            let mut state = self.line.state();
+            state.is_gone = true;
+            state.idle.take()
+        };
         if let Some(number) = idle {
             self.line.kept.remove(number);
         }
@@ -209,7 +264,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if buf.filled().len() == before
+            && let Some(failure) = self.failed.take()
+        {
+            return Poll::Ready(Err(failure));
+        }
+        read?;
         if !self.line.is_shared {
             let fed = self.line.state().scan.feed(&buf.filled()[before..]);
             fed.map_err(io::Error::other)?;
@@ -220,10 +281,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.line.begin().map_err(io::Error::other)?;
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.line.wrote(&written);
-        written
+        let is_begun = self.line.begin().map_err(io::Error::other)?;
+        self.write(cx, |_| is_begun, |stream, cx| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -231,10 +290,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.line.begin().map_err(io::Error::other)?;
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.line.wrote(&written);
-        written
+        let is_begun = self.line.begin().map_err(io::Error::other)?;
+        self.write(cx, |_| is_begun, |stream, cx| stream.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -242,9 +299,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.line.wrote(&flushed);
-        flushed
+        self.write(cx, |line| line.state().is_begun(), |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

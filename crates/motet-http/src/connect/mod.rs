@@ -35,7 +35,7 @@ pub use send_error::SendError;
 pub use sending::ReceivedBody;
 pub(crate) use sending::Sending;
 use transport::Duplex;
-pub(crate) use upload::{Upload, note_empty};
+pub(crate) use upload::{Upload, note_empty, outside_of_task};
 
 /// Dials, performs the TLS handshake, and enforces the timeout.
 type Connector = ConnectDeadline<HttpsConnector<Dialer>>;

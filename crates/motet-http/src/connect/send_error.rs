@@ -28,7 +28,7 @@ pub enum SendError {
     /// not processed the request. A request that may be repeated is worth another attempt.
     #[error("the idle connection has ended")]
     Stale(#[source] BoxError),
-    /// The stream of the request body failed.
+    /// The stream of the request body failed, or the body has another length than its `content-length`.
     #[error("the body of the request failed")]
     RequestBody(#[source] BoxError),
     /// The connection failed, or the server violated HTTP.

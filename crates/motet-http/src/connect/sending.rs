@@ -11,6 +11,7 @@ use hyper_util::client::legacy::{self, ResponseFuture};
 
 use super::line::{Answering, OfLine};
 use super::upload::CallEnd;
+use crate::client::BoxError;
 
 /// A request in flight, until the head of its response arrives.
 ///
@@ -28,11 +29,21 @@ impl Sending {
     }
 }
 
+/// The failure of a request, as hyper reports it.
+pub(crate) struct SendFailure {
+    pub(super) error: legacy::Error,
+    /// The error of the body of the request, if it has failed: the cause of `error`.
+    pub(super) of_body: Option<BoxError>,
+}
+
 impl Future for Sending {
-    type Output = Result<Response<ReceivedBody>, legacy::Error>;
+    type Output = Result<Response<ReceivedBody>, SendFailure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
+        let mut answer = ready!(Pin::new(&mut self.answer).poll(cx)).map_err(|error| {
+            let of_body = self.end.as_ref().and_then(CallEnd::take_failure);
+            SendFailure { error, of_body }
+        })?;
         let answering = answer.extensions_mut().remove::<OfLine>().map(|OfLine(line)| line.answered());
         let mut end = self.end.take();
         end.iter_mut().for_each(CallEnd::answered);

@@ -18,6 +18,8 @@ use std::task::{Context, Poll, Waker};
 use motet::mutant;
 use pin_project_lite::pin_project;
 
+use crate::client::BoxError;
+
 thread_local! {
     /// The task of hyper that is being polled.
     static CURRENT: RefCell<Option<Arc<SendingTask>>> = const { RefCell::new(None) };
@@ -30,6 +32,8 @@ pub(crate) struct Upload {
     /// hyper has read the whole body, or has dropped it.
     is_taken: AtomicBool,
     is_over: AtomicBool,
+    /// The error of the body, which hyper loses with HTTP/2.
+    failure: Mutex<Option<BoxError>>,
 }
 
 #[derive(Default)]
@@ -72,6 +76,11 @@ impl Upload {
         self.is_taken.store(true, Ordering::Release);
     }
 
+    /// Notes the error of the body.
+    pub(crate) fn failed(&self, error: BoxError) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
     /// Ends the sending, unless the whole request was sent and answered.
     fn end(self: &Arc<Self>, is_answered: bool) {
         self.is_over.store(true, Ordering::Release);
@@ -103,6 +112,15 @@ pub(crate) fn note_empty() {
     });
 }
 
+/// Runs code of the caller, such as the stream of a body, inside of a task of hyper.
+///
+/// The calls that this code makes are not a part of the request that the task sends: their connections are shared, and
+/// must not end with that request.
+pub(crate) fn outside_of_task<T>(code: impl FnOnce() -> T) -> T {
+    let _outside = Current(CURRENT.take());
+    code()
+}
+
 /// The call's side of an upload.
 ///
 /// # Drop
@@ -120,6 +138,11 @@ impl CallEnd {
     /// Notes that the head of the response has arrived.
     pub(super) fn answered(&mut self) {
         self.is_answered = true;
+    }
+
+    /// The error of the body, if the body has failed.
+    pub(super) fn take_failure(&self) -> Option<BoxError> {
+        self.upload.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -218,10 +241,19 @@ pub(super) fn wake_hyper(waker: Option<Waker>) {
 /// Notes that the current task writes to an HTTP/1.1 connection, and whether the peer reads.
 pub(super) fn wrote<T>(written: &Poll<T>) {
     CURRENT.with_borrow(|current| {
-        if let Some(current) = current {
-            let mut state = current.state();
-            state.has_wire = true;
-            state.is_blocked = written.is_pending();
+        let Some(current) = current else { return };
+        let mut state = current.state();
+        state.is_blocked = written.is_pending();
+        if std::mem::replace(&mut state.has_wire, true) {
+            return;
+        }
+        // The call may have ended before this first write, when the task was not known to be an HTTP/1.1 connection.
+        let upload = state.upload.as_ref().and_then(Weak::upgrade);
+        if upload.is_some_and(|upload| upload.is_over.load(Ordering::Acquire)) {
+            state.is_ended = true;
+            let waker = state.waker.take();
+            drop(state);
+            wake_hyper(waker);
         }
     });
 }
@@ -307,6 +339,17 @@ mod tests {
         upload.end(false);
         let mut task = std::pin::pin!(SendingTask::run(std::future::pending()));
         assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn call_that_ended_before_the_first_write_ends_its_sending_task() {
+        let (task, upload) = (Arc::new(SendingTask::default()), Arc::<Upload>::default());
+        let _current = Current::enter(&task);
+        upload.note_task();
+        assert!(upload.goes_on());
+        upload.end(false);
+        wrote(&Poll::<()>::Pending);
+        assert!(!task.goes_on(Waker::noop()));
     }
 
     #[test]

@@ -18,4 +18,5 @@ mod redirects;
 mod retries;
 mod server;
 mod transport;
+mod uploads;
 mod versions;
