@@ -148,7 +148,7 @@ fn dropped_receiver_passes_its_item_to_the_next_receiver() {
 }
 
 #[test]
-fn lease_that_sends_an_item_leaves_the_queue_unsettled() {
+fn queue_is_unsettled_while_the_holder_of_a_lease_sends_an_item() {
     model(3, || {
         let core = queue(2);
         assert!(block_on(send(&core, 1)));

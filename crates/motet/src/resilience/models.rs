@@ -15,7 +15,7 @@ use crate::sim::mutants;
 const PLANTED: &str = "MOTET_PLANTED_RESILIENCE";
 
 #[test]
-fn two_threads_never_take_the_same_cell() {
+fn rate_limit_never_gives_two_threads_the_same_cell() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let gcra = Arc::new(Gcra::new(10, 20));
@@ -36,7 +36,7 @@ fn two_threads_never_take_the_same_cell() {
 /// The breaker opens for a long time, is reset, and opens for a short time: a reader that sees it open sees the time of
 /// that opening.
 #[test]
-fn reader_that_sees_a_reset_sees_no_time_of_an_earlier_opening() {
+fn reader_after_a_breaker_reset_sees_no_earlier_open_until() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let published =
@@ -69,7 +69,7 @@ fn reader_that_sees_a_reset_sees_no_time_of_an_earlier_opening() {
 /// Successes that are counted while a failure is recorded, and while the breaker is reset: each counts once, in its
 /// generation.
 #[test]
-fn each_success_counts_once_in_its_generation() {
+fn each_success_of_a_breaker_counts_once_in_its_generation() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let closed = |generation, success| StateWord::new(generation, CallMode::Admitted, success);
@@ -102,17 +102,17 @@ fn each_success_counts_once_in_its_generation() {
 
 #[test]
 fn planted_bug_of_a_lost_update_is_found() {
-    finds("rate.lost_update", "two_threads_never_take_the_same_cell");
+    finds("rate.lost_update", "rate_limit_never_gives_two_threads_the_same_cell");
 }
 
 #[test]
 fn planted_bug_of_a_time_published_late_is_found() {
-    finds("breaker.publish_late", "reader_that_sees_a_reset_sees_no_time_of_an_earlier_opening");
+    finds("breaker.publish_late", "reader_after_a_breaker_reset_sees_no_earlier_open_until");
 }
 
 #[test]
 fn planted_bug_of_a_lost_success_is_found() {
-    finds("breaker.forget_successes", "each_success_counts_once_in_its_generation");
+    finds("breaker.forget_successes", "each_success_of_a_breaker_counts_once_in_its_generation");
 }
 
 fn finds(planted: &str, model: &str) {

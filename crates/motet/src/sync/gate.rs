@@ -167,7 +167,7 @@ mod tests {
 
     /// A clone is code of the user: it may cancel the scope, which takes the lock.
     #[test]
-    fn joiner_is_cloned_without_the_lock() {
+    fn waker_of_a_joiner_is_cloned_without_the_lock_of_the_gate() {
         let cloned = Cloned(Gate::new(), AtomicUsize::new(0));
         let gate = &cloned.0;
         // SAFETY: the functions of the table keep the contract of a waker, and `cloned` outlives the wakers.

@@ -268,7 +268,7 @@ fn waits_for(notify: &Notify, condition: &AtomicBool) {
 }
 
 #[test]
-fn notification_between_a_look_and_its_wait_wakes_every_waiter() {
+fn notification_between_check_and_wait_wakes_every_waiter() {
     three_threads(|| {
         let (notify, condition) = (Arc::new(Notify::default()), Arc::new(AtomicBool::new(false)));
         let waiters = [(); 2].map(|()| {

@@ -101,9 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn panic_of_a_payload_whose_drop_panics_ends_here() {
+    fn catch_returns_the_text_of_a_panic() {
         assert_eq!(catch(|| panic_any("a bug")), Err::<(), _>("a bug".into()));
         assert_eq!(catch(|| resume_unwind(Box::new(String::from("text")))), Err::<(), _>("text".into()));
+    }
+
+    #[test]
+    fn catch_and_quiet_drops_let_no_panic_of_a_drop_out() {
         let unknown = "(a payload that is not text)".to_owned();
         assert_eq!(catch(|| resume_unwind(Box::new(Nested(3)))), Err::<(), _>(unknown));
         quietly_drop(Nested(3));

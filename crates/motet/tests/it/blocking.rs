@@ -121,7 +121,7 @@ async fn nested_closures_complete_while_all_slots_are_taken() {
 }
 
 #[tokio::test]
-async fn panic_of_a_nested_closure_fails_its_task() {
+async fn panic_of_a_nested_closure_fails_only_the_inner_task() {
     let failed = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
         let scope = Scope::clone(n);
         let outer = n.blocking("outer", move |_| {

@@ -80,7 +80,7 @@ async fn snapshot_shows_cancelled_tasks_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn component_is_in_snapshots_until_its_registration_is_dropped() {
+async fn component_and_its_stats_are_in_snapshots_until_unregistered() {
     scope(async |n: &Nursery<Infallible>| {
         let stats = || Stats::new().count("idle", 3).value("load", 0.5).text("state", "open \"wide\"");
         let shown = n.register("pool", "db", stats);

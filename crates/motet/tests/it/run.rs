@@ -233,7 +233,7 @@ fn wait_for(pipe: &mut impl BufRead, words: &str) -> String {
 }
 
 #[test]
-fn signal_lets_the_program_drain() {
+fn sigterm_or_sigint_lets_the_program_drain() {
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let mut program = Program::ready("server");
         program.signal(signal);
@@ -350,7 +350,7 @@ fn repeated_interrupt_ends_a_program_with_all_workers_blocked() {
 }
 
 #[test]
-fn repeated_interrupt_works_with_closed_or_full_standard_error() {
+fn repeated_interrupt_ends_a_process_with_broken_standard_error() {
     for name in ["server", "chatty"] {
         let mut program = Program::ready(name);
         if name == "server" {

@@ -439,13 +439,15 @@ async fn cancelling_a_member_leaves_its_phase_running() {
     let log = Log::default();
     let finished = app().run_until(after(5), async |app: &Root<Infallible>| {
         tidy(app, "drain", "http", &log);
-        let log = log.clone();
+        let (log, seen) = (log.clone(), log.clone());
         let task = app.in_phase("drain").service_coop("alone", async move |cx: CancelToken| {
             cx.cancelled().await;
             log.note("alone stops");
         });
         task.cancel(Reason::requested("no more"));
         task.await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(seen.read(), ["alone stops"], "the other member is still running");
         for_ever().await
     });
     let finished = finished.await;

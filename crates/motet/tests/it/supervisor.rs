@@ -100,7 +100,7 @@ async fn scope_waits_for_the_ordered_stop_past_grace_and_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn served_supervisor_stops_once_the_work_is_done() {
+async fn served_supervisor_stops_when_the_other_tasks_are_done() {
     let (log, begin) = (Log::default(), Instant::now());
     let supervisor = Supervisor::new().name("app").with_child(tidy("a", &log));
     scope(async |n: &Nursery<SupervisorError>| {
@@ -119,7 +119,7 @@ async fn served_supervisor_stops_once_the_work_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panicked_child_restarts_after_its_backoff_alone() {
+async fn panicked_child_alone_restarts_after_its_backoff() {
     let starts = Arc::new(AtomicUsize::new(0));
     let sibling = Arc::new(AtomicUsize::new(0));
     let (count, siblings, stop) = (Arc::clone(&starts), Arc::clone(&sibling), CancelToken::new());

@@ -13,7 +13,7 @@ use tokio::time::{Instant, advance, sleep};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn timeout_of_a_ready_future_needs_no_clock_or_timer() {
+fn timeout_of_a_ready_future_needs_no_timer_and_no_runtime() {
     // No runtime at all: reading tokio's clock would do, arming a timer would panic.
     let mut ready = pin!(timeout(SECOND, ready(7)));
     let mut cx = Context::from_waker(Waker::noop());

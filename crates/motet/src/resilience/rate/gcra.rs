@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rate_limit_agrees_with_a_bucket_and_holds_in_every_stretch(
+        fn rate_limit_agrees_with_a_bucket_and_holds_in_every_interval(
             calls in prop::collection::vec((0_u64..300, 1_u32..4), 1..200),
             cell in 1_u64..100,
             burst in 1_u64..20,

@@ -65,7 +65,7 @@ async fn failed_posts_are_counted_in_stats_and_snapshot() {
     .await;
 }
 
-/// A waker that calls the batcher in its clone, wake and drop.
+/// A waker that calls the batcher in its wake.
 struct Reenters(OnceLock<Batcher<Nosy, u32, &'static str>>, AtomicUsize);
 
 impl Wake for Reenters {
@@ -146,7 +146,7 @@ impl Drop for Mine {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panics_in_the_drop_of_an_answer_end_with_it() {
+async fn panic_in_the_drop_of_an_answer_does_not_stop_the_batcher() {
     within(async |n| {
         let handler = async |items: Vec<u32>| items.iter().map(|_| Ok::<_, u32>(Mine)).collect::<Vec<_>>();
         let batcher = Batcher::builder(n).max_items(2).build(handler).unwrap();

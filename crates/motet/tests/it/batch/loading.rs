@@ -169,6 +169,16 @@ async fn dropped_load_leaves_its_key_to_other_callers() {
         sleep(ms(1)).await;
         drop(first);
         assert_eq!((*second.await.unwrap().unwrap(), *third.await.unwrap().unwrap()), (2, 3));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn closed_loader_hands_the_key_of_a_load_back() {
+    within(async |n| {
+        let loader =
+            Loader::new(n, async |keys: Vec<u32>| keys.into_iter().map(Ok::<_, ()>).collect::<Vec<_>>());
+        assert_eq!(*loader.load(3).await.unwrap(), 3);
         loader.close().await;
         assert!(matches!(loader.load(4).await, Err(LoadError::Closed(4))));
     })

@@ -19,7 +19,7 @@ const WITHOUT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_public_future_has_a_site_or_a_reason_without() {
+fn every_public_future_has_a_simulator_site_or_is_listed() {
     let sources = sources();
     let mut without = BTreeSet::new();
     for (path, text) in &sources {
@@ -34,7 +34,7 @@ fn every_public_future_has_a_site_or_a_reason_without() {
 }
 
 #[test]
-fn code_without_a_site_is_noticed() {
+fn search_tells_code_with_a_simulator_site_from_code_without() {
     assert!(!has_a_site("pub async fn wait() { other().await }"));
     assert!(has_a_site("pub fn wait() -> impl Future { sim::at(\"queue\", \"wait\", async {}) }"));
 }

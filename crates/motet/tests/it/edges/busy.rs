@@ -47,7 +47,7 @@ fn busy_cooperative_child_ends_after_the_grace() {
 }
 
 #[test]
-fn busy_opening_of_a_dropped_acquire_does_not_block_its_scope() {
+fn release_timeout_ends_a_busy_opening_of_a_dropped_acquire() {
     bounded(|| {
         one().block_on(async {
             let ended = Scope::builder().release_timeout(MS * 50).run(async |n: &Nursery| {
@@ -96,7 +96,7 @@ fn cancellation_reaches_a_child_in_its_first_poll() {
 }
 
 #[tokio::test]
-async fn blocking_closure_cancelled_before_it_begins_does_not_run() {
+async fn blocking_closure_started_in_a_cancelled_scope_does_not_run() {
     let began = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&began);
     let ended = scope(async |n: &Nursery| {

@@ -70,7 +70,7 @@ fn resource_of_a_dropped_runtime_is_counted_lost_and_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn use_of_a_resource_returns_if_its_release_hangs_and_panics() {
+async fn use_of_a_resource_ends_if_its_release_panics_at_its_timeout() {
     let used = resource(async { Ok::<_, Infallible>(1) })
         .release(async |_, _| {
             let _bomb = Bomb;
@@ -82,7 +82,7 @@ async fn use_of_a_resource_returns_if_its_release_hangs_and_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scope_ends_after_a_release_that_times_out_and_panics() {
+async fn scope_ends_after_a_release_that_panics_at_its_timeout() {
     let ended = tokio::spawn(scope(async |n: &Nursery| {
         let opening = async {
             sleep(SECOND).await;
@@ -100,7 +100,7 @@ async fn scope_ends_after_a_release_that_times_out_and_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_of_an_escaped_guard_is_ok_only_if_it_ran() {
+async fn release_of_a_guard_that_left_its_scope_is_ok_only_if_it_ran() {
     let released = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&released);
     let guard = scope(async move |n: &Nursery| {

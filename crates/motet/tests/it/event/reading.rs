@@ -36,7 +36,7 @@ async fn lag_wait_misses_nothing_and_blocks_emit_only_when_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn full_stream_delays_an_emit_to_the_timeout_or_its_own_drop() {
+async fn emit_waits_for_a_full_stream_until_timeout_or_stream_drop() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder(n).timeout(SECOND).build();
         let ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));

@@ -44,7 +44,7 @@ async fn with_option_adds_middleware_only_if_some() {
 }
 
 #[test]
-fn middleware_is_named_after_its_function_type_or_given_name() {
+fn middleware_is_named_by_function_closure_or_given_name() {
     async fn checked<Q: Send + 'static, R: Send + 'static>(_: (), request: Q, next: Next<Q, R>) -> R {
         next.run(request).await
     }

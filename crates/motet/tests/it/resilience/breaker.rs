@@ -152,7 +152,7 @@ async fn successes_counted_without_the_lock_are_in_the_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_of_several_triggers_opens_the_breaker() {
+async fn either_of_two_triggers_opens_the_breaker() {
     let both = || consecutive(3).window(Window::calls(10).min_calls(10));
     assert_eq!(failures_to_open(&built(both())), 3);
     let breaker = built(both());

@@ -1,7 +1,9 @@
 //! Admission policies in a pipeline: which calls are admitted, and how a call counts.
 
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 
 use motet::resilience::{
     AdaptiveLimit, BreakerState, Bulkhead, CircuitBreaker, Class, ErrorKind, Hedge, Pipeline, PolicyKind,
@@ -162,6 +164,10 @@ async fn adaptive_limit_frees_the_slot_of_each_ended_call() {
     assert!(timeout(millis(10), pipeline.run(pending::<Result<(), ()>>)).await.is_err());
     pipeline.run(async || Ok::<_, ()>(())).await.unwrap();
     assert!(pipeline.run(async || Err::<(), _>(())).await.is_err());
+    let mut panics = Box::pin(pipeline.run(async || -> Result<(), ()> { panic!("in a call") }));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(catch_unwind(AssertUnwindSafe(|| panics.as_mut().poll(&mut cx))).is_err());
+    drop(panics);
     assert_eq!(limit.stats().in_flight, 0);
 }
 
@@ -179,7 +185,7 @@ async fn rejected_hedge_leaves_the_first_attempt_running() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejection_inside_is_no_failure_of_the_outer_breaker() {
+async fn rejection_of_an_inner_breaker_does_not_open_the_outer_one() {
     let outer = trips_after(1);
     let inner = trips_after(1);
     inner.force_open();

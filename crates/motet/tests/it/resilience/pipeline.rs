@@ -210,7 +210,7 @@ async fn pipeline_without_policies_changes_nothing() {
 }
 
 #[test]
-fn description_shows_the_policies_and_remarks_on_odd_orders() {
+fn describe_shows_the_policies_and_remarks_report_odd_orders() {
     let pipeline = Pipeline::new()
         .name("users")
         .timeout(millis(5_000))

@@ -138,7 +138,7 @@ fn invalid_rate_limits_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn period_of_a_rate_limiter_is_rounded_up() {
+async fn time_per_cell_of_a_rate_limiter_is_rounded_up() {
     let limiter = RateLimiter::builder(3, Duration::from_nanos(10)).build().unwrap();
     limiter.try_acquire(3).unwrap();
     assert_eq!(limiter.try_acquire(3).unwrap_err().retry_after(), Some(Duration::from_nanos(12)));

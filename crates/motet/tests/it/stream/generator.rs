@@ -52,7 +52,7 @@ fn ended_generator_yields_none_for_ever() {
 }
 
 #[test]
-fn error_follows_the_emitted_items_once() {
+fn error_of_a_try_generator_follows_its_items_once() {
     let mut stream = pin!(try_generator(async |mut y| {
         y.emit(1).await;
         // Emitted by a future that is not awaited to its end.

@@ -193,7 +193,7 @@ async fn panic_of_the_key_function_fails_only_its_item() {
 
 /// Compares with the naive model: for each key the numbers in order, each until it is done.
 #[tokio::test(start_paused = true)]
-async fn many_keys_with_failures_keep_items_and_order() {
+async fn failed_items_are_not_lost_and_keep_the_order_of_their_key() {
     let log = Log::new();
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(64).unwrap();

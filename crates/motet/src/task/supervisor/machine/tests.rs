@@ -113,7 +113,7 @@ fn life_that_was_never_ready_does_not_reset_the_backoff() {
 }
 
 #[test]
-fn failure_beyond_max_restarts_stops_all_children() {
+fn failure_beyond_max_restarts_stops_the_other_child_and_fails() {
     let mut now = Instant::now();
     let mut machine = machine(&[Restart::Transient, Restart::Permanent]);
     commands(&mut machine, now);
@@ -137,20 +137,23 @@ fn failure_beyond_max_restarts_stops_all_children() {
 }
 
 #[test]
-fn children_stop_one_by_one_and_do_not_restart() {
+fn running_children_stop_one_by_one_and_none_restarts() {
     let now = Instant::now();
-    let mut machine = machine(&[Restart::Permanent; 4]);
-    for child in 0..3 {
+    let mut machine = machine(&[Restart::Permanent; 5]);
+    for child in 0..4 {
         assert_eq!(commands(&mut machine, now), [Command::Start(child)]);
         machine.ready(child, now);
     }
     machine.ended(1, failed(), now);
     machine.stop();
     assert_eq!(state(&machine, 1), ChildState::Stopped);
-    assert_eq!(state(&machine, 3), ChildState::Stopped);
+    assert_eq!(state(&machine, 4), ChildState::Stopped);
+    assert_eq!(commands(&mut machine, now), [Command::Stop(3)]);
+    machine.ready(3, now);
+    assert_eq!(state(&machine, 3), ChildState::Stopping);
+    assert_eq!(commands(&mut machine, now), []);
+    machine.ended(3, End::Returned, now);
     assert_eq!(commands(&mut machine, now), [Command::Stop(2)]);
-    machine.ready(2, now);
-    assert_eq!(state(&machine, 2), ChildState::Stopping);
     // A child that ends before its turn is neither stopped nor restarted.
     machine.ended(0, failed(), now);
     assert!(!machine.is_over());
