@@ -350,7 +350,7 @@ fn repeated_interrupt_ends_a_program_with_all_workers_blocked() {
 }
 
 #[test]
-fn repeated_interrupt_ends_a_process_with_broken_standard_error() {
+fn repeated_interrupt_ends_a_program_with_closed_or_full_stderr() {
     for name in ["server", "chatty"] {
         let mut program = Program::ready(name);
         if name == "server" {

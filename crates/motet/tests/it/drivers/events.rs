@@ -31,7 +31,7 @@ pub(super) const READ: Driver = Driver {
 };
 
 #[test]
-fn emit_dropped_anywhere_stops_its_listeners() {
+fn emit_dropped_anywhere_leaves_no_listener_running() {
     cancel_emitted();
 }
 

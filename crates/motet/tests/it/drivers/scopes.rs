@@ -25,7 +25,7 @@ pub(super) const DRAIN: Driver =
     Driver { drives: &["task::drain"], cancel: cancel_drain, sweep: sweep_drain };
 
 #[test]
-fn scope_dropped_anywhere_ends_its_children_and_cleanups() {
+fn scope_dropped_anywhere_ends_children_and_runs_its_cleanups() {
     cancel();
 }
 
