@@ -77,7 +77,7 @@ fn floor_grants_its_rate_under_constant_withdrawals() {
 }
 
 #[test]
-fn wrapped_clock_earns_as_usual_and_a_clock_set_back_nothing() {
+fn budget_earns_across_a_clock_wrap_and_nothing_if_set_back() {
     let rates = Rates { ratio: 0.2, floor: 10.0 };
     let before = Tokens { balance: 5_000, at: LAST_TICK - 5 };
     assert_eq!(before.earned(rates, 0, LAST_TICK - 100), before);

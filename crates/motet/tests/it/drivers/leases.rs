@@ -31,7 +31,7 @@ fn lease_dropped_anywhere_returns_its_item_and_slot() {
 }
 
 #[test]
-fn every_order_settles_each_item_once() {
+fn every_order_settles_each_leased_item_once() {
     passes(sweep);
 }
 

@@ -27,7 +27,7 @@ fn acquire_dropped_anywhere_loses_no_connection_and_no_slot() {
 }
 
 #[test]
-fn every_order_keeps_the_limits_and_serves_every_waiter() {
+fn every_order_keeps_pool_limits_and_serves_every_waiter() {
     passes(sweep);
 }
 

@@ -37,7 +37,7 @@ fn send_or_receive_dropped_anywhere_loses_no_item_and_no_slot() {
 }
 
 #[test]
-fn every_order_receives_each_item_once_and_wakes_all() {
+fn every_order_receives_each_item_once_and_wakes_all_waiters() {
     passes(sweep);
 }
 
