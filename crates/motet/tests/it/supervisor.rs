@@ -315,7 +315,6 @@ async fn dropped_supervisor_stops_its_children() {
                 }
             }
         });
-    let watch = supervisor.watch();
     assert!(timeout(SECOND * 2, supervisor.run(CancelToken::new())).await.is_err());
     assert_eq!(unscoped(), 1);
     drain().await;
@@ -323,7 +322,15 @@ async fn dropped_supervisor_stops_its_children() {
     let mut lines = log.read();
     lines.sort();
     assert_eq!(lines, ["a starts", "a stopped", "a stops", "b dropped"]);
-    assert!(watch.wait_for(|_| false).await.is_none(), "a watch of a supervisor that is gone must not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_of_a_dropped_supervisor_waits_for_no_state() {
+    let supervisor = Supervisor::new().name("app").child("web", Restart::Permanent, pending::<()>);
+    let watch = supervisor.watch();
+    assert!(timeout(SECOND, supervisor.run(CancelToken::new())).await.is_err());
+    drain().await;
+    assert!(timeout(SECOND, watch.wait_for(|_| false)).await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]

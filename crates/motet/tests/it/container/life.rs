@@ -255,27 +255,37 @@ async fn failed_stop_of_a_dropped_container_fails_its_scope() {
 async fn start_only_builds_only_what_the_component_needs() {
     within(async |n| {
         let log = Log::default();
-        let build = |log: &Log| {
-            let mut c = Container::new();
-            c.provide(|| async { A }).on_start(log.hook("A"));
-            c.provide(|_: Arc<A>| async { B }).on_start(log.hook("B"));
-            c.provide(|_: Arc<A>| async { C }).on_start(log.hook("C"));
-            c.provide_scoped(|_: Arc<C>| async { D });
-            c.check().unwrap()
-        };
-        let running = build(&log).start_only::<B>(n).await.unwrap();
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_start(log.hook("A"));
+        c.provide(|_: Arc<A>| async { B }).on_start(log.hook("B"));
+        c.provide(|_: Arc<A>| async { C }).on_start(log.hook("C"));
+        c.provide_scoped(|_: Arc<C>| async { D });
+        let running = c.check().unwrap().start_only::<B>(n).await.unwrap();
         assert_eq!(log.read(), ["A", "B"]);
         assert!(matches!(running.get::<C>(), Err(GetError::NotStarted { .. })));
-        let unknown = running.get::<u8>().unwrap_err();
-        assert_eq!(unknown.to_string(), "`u8` is not provided");
-        assert_eq!(running.get::<D>().unwrap_err().to_string(), "`D` is scoped: get it from a `Scoped`");
         // A component that needs it builds it then.
         running.within(n).unwrap().get::<D>().await.unwrap();
         assert_eq!(log.read(), ["A", "B", "C"]);
         assert_eq!(running.stop().await.components().len(), 4 - 1, "D is stopped before, with its own scope");
+    })
+    .await
+    .unwrap();
+}
 
-        for plan in [build(&log).start_only::<u8>(n).await, build(&log).start_only::<D>(n).await] {
-            assert!(matches!(plan, Err(StartError::Unavailable(_))));
+#[tokio::test(start_paused = true)]
+async fn get_and_start_only_refuse_unknown_and_scoped_components() {
+    within(async |n| {
+        let plan = || {
+            let mut c = Container::new();
+            c.provide(|| async { A });
+            c.provide_scoped(|_: Arc<A>| async { D });
+            c.check().unwrap()
+        };
+        let running = plan().start(n).await.unwrap();
+        assert_eq!(running.get::<u8>().unwrap_err().to_string(), "`u8` is not provided");
+        assert_eq!(running.get::<D>().unwrap_err().to_string(), "`D` is scoped: get it from a `Scoped`");
+        for started in [plan().start_only::<u8>(n).await, plan().start_only::<D>(n).await] {
+            assert!(matches!(started, Err(StartError::Unavailable(_))));
         }
     })
     .await

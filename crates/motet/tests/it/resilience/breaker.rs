@@ -143,7 +143,12 @@ async fn successes_counted_without_the_lock_are_in_the_window() {
     assert_eq!(breaker.stats().windows[0].failures, 5);
     calls(&breaker, 1_000, Verdict::Success);
     assert_eq!(breaker.stats().windows[0].failures, 0);
-    // Calls from before a reset do not count after it.
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_before_a_reset_do_not_count_after_it() {
+    let breaker = built(windowed(Window::calls(100).min_calls(20).failure_rate(0.5)));
+    calls(&breaker, 1_000, Verdict::Success);
     calls(&breaker, 1, Verdict::Failure);
     calls(&breaker, 7, Verdict::Success);
     breaker.reset();
