@@ -44,7 +44,7 @@ fn every_order_gives_each_caller_the_answer_to_its_item() {
 }
 
 #[test]
-fn load_dropped_anywhere_leaves_the_values_of_other_callers() {
+fn load_dropped_anywhere_lets_other_callers_get_their_values() {
     cancel_loader();
 }
 

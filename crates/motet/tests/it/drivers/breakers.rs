@@ -18,7 +18,7 @@ pub(super) const DRIVER: Driver =
     Driver { drives: &["resilience::breaker::CircuitBreaker::call"], cancel, sweep };
 
 #[test]
-fn probe_dropped_anywhere_frees_its_slot() {
+fn probe_of_a_breaker_dropped_anywhere_frees_its_slot() {
     cancel();
 }
 

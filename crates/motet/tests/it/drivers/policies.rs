@@ -36,7 +36,7 @@ pub(super) const PIPELINE: Driver = Driver {
 };
 
 #[test]
-fn retry_dropped_anywhere_refunds_its_charge() {
+fn retry_dropped_anywhere_refunds_its_charge_and_drops_attempts() {
     cancel_retry();
 }
 
