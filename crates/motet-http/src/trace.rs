@@ -209,7 +209,9 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_as_a_traceparent_does_not_panic(text in "\\PC*") {
+        fn parsing_any_text_as_a_traceparent_does_not_panic(
+            text in prop_oneof![any::<String>(), "[0-9a-g]{1,3}-[0-9a-fA-F]{31,33}-[0-9a-f]{15,17}-.{0,4}"],
+        ) {
             let _any = text.parse::<TraceContext>();
         }
     }

@@ -73,8 +73,18 @@ async fn answer_dropped_before_its_end_closes_its_connection() {
 async fn connections_end_with_the_scope_of_their_client() {
     test(async |n| {
         // One that is idle.
-        let (base, seen) = hangs(n, false).await;
-        let idle = serve(n, Router::new().route("/", get(async || "hello"))).await;
+        let closed = Arc::new(Notify::new());
+        let closes = Arc::clone(&closed);
+        let script = move |mut connection: Connection| {
+            let closes = Arc::clone(&closes);
+            async move {
+                while connection.request().await.is_some() {
+                    connection.answer("200 OK", "hello").await;
+                }
+                closes.notify_one();
+            }
+        };
+        let (idle, _) = scripted(n, script).await;
         scope(async |inner: &Nursery| {
             let api = client(inner, &idle);
             assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
@@ -83,7 +93,9 @@ async fn connections_end_with_the_scope_of_their_client() {
         })
         .await
         .unwrap();
+        closed.notified().await;
         // One whose call belongs to a task of the scope, which is cancelled.
+        let (base, seen) = hangs(n, false).await;
         let stopped = scope(async |inner: &Nursery| {
             let api = client(inner, &base);
             inner.spawn("call", async move { drop(api.get("/").fetch().await) });

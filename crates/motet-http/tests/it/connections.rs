@@ -76,7 +76,7 @@ async fn dropped_request_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn head_dial_handshake_and_body_failures_have_own_error_kinds() {
+async fn head_address_timeout_and_request_body_errors_have_own_kinds() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             let _request = connection.request().await;

@@ -111,7 +111,7 @@ async fn valid_host_names_are_resolved_and_invalid_ones_refused() {
 }
 
 #[tokio::test]
-async fn resolver_files_that_appear_later_are_read() {
+async fn hosts_file_that_appears_later_is_read() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let file = |name| directory.path().join(name);

@@ -360,8 +360,12 @@ async fn longest_silent_connection_is_closed_for_a_new_one() {
         }
         until(|| server.stats().accepted == 8).await;
         assert_eq!(client(n, &base).get("/").fetch_bytes().await.unwrap(), "hello");
-        // The one that was silent for longest is gone.
+        // The one that was silent for longest is gone, and the others are open.
         assert_eq!(silent[0].read(&mut [0; 8]).await.unwrap_or(0), 0);
+        for stream in &silent[1..] {
+            let open = stream.try_read(&mut [0; 8]).unwrap_err();
+            assert_eq!(open.kind(), std::io::ErrorKind::WouldBlock);
+        }
         stop.cancel(enough());
         assert_eq!(serving.await.unwrap(), Served::All);
     })
