@@ -126,7 +126,9 @@ mod tests {
         failure.clear();
         assert_eq!(failure.current(), None);
         failure.set("no route");
-        tokio::time::advance(KNOWN_FOR).await;
+        tokio::time::advance(KNOWN_FOR - Duration::from_millis(1)).await;
+        assert_eq!(failure.current().as_deref(), Some("no route"));
+        tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(failure.current(), None);
     }
 

@@ -243,7 +243,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn event_tail_returns_events_in_order_without_gaps(steps in prop::collection::vec(step(), 1..80), ask: i64) {
+        fn recent_events_are_returned_in_order_without_gaps(steps in prop::collection::vec(step(), 1..80), ask: i64) {
             let tail = Arc::new(EventTail::new(7));
             let mut model: Vec<i64> = Vec::new();
             let mut followers = Vec::new();

@@ -28,7 +28,15 @@ async fn endpoint_that_answers_410_is_not_called_until_enabled_again() {
     relay.log_line("an endpoint was disabled").await;
     let answer = client.post("/v1/events", json!({"type": "during", "data": 1})).await;
     assert_eq!(answer.json()["deliveries"], 0, "a disabled endpoint gets no new deliveries");
-    assert_eq!(client.delivery_of(&pending).await["state"], "pending", "the pending delivery stays pending");
+    // The delivery is made due at once, and another endpoint gets its delivery in the same time.
+    let delivery = client.delivery_of(&pending).await;
+    assert_eq!(delivery["state"], "pending", "the pending delivery stays pending");
+    let resend = format!("/v1/deliveries/{}/resend", delivery["id"].as_str().unwrap());
+    assert_eq!(client.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
+    let other = Receiver::accepting().await;
+    client.endpoint_at(&other.url(), json!({"event_types": ["other"]})).await;
+    client.publish("other", json!({})).await;
+    other.hits_at_least(1).await;
     assert_eq!(receiver.hits().len(), 1);
 
     client.patch(&path, json!({"enabled": true})).await;

@@ -134,7 +134,7 @@ async fn delivered_with_a_damaged_page_of(name: &str) -> (usize, usize, Relay) {
 }
 
 #[tokio::test]
-async fn damaged_page_of_events_stops_only_those_events() {
+async fn damaged_page_of_events_stops_only_the_events_on_it() {
     let (arrived, lost, relay) = delivered_with_a_damaged_page_of("events").await;
     assert_eq!(arrived, EVENTS - lost);
     let client = relay.client();
@@ -167,7 +167,7 @@ async fn damaged_page_of_events_stops_only_those_events() {
 }
 
 #[tokio::test]
-async fn damaged_page_of_deliveries_stops_only_those_deliveries() {
+async fn damaged_page_of_deliveries_stops_only_the_deliveries_on_it() {
     let (arrived, lost, relay) = delivered_with_a_damaged_page_of("deliveries").await;
     assert_eq!(arrived, EVENTS - lost);
     let items = relay.client().list("/v1/deliveries").await;

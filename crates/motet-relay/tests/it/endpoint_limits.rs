@@ -37,7 +37,7 @@ async fn breaker_pauses_only_the_failing_endpoint_until_it_recovers() {
 }
 
 #[tokio::test]
-async fn rate_per_endpoint_delays_deliveries_after_a_burst() {
+async fn rate_per_endpoint_spreads_deliveries_over_time() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start_with(&["--rate-per-endpoint", "5"]).await;
     let client = relay.client();

@@ -119,7 +119,7 @@ async fn new_url_reenables_a_failing_endpoint_with_its_deliveries() {
 }
 
 #[tokio::test]
-async fn pending_deliveries_of_a_deleted_endpoint_become_dead_letters() {
+async fn deleted_endpoint_leaves_dead_letters_that_cannot_be_resent() {
     let receiver = Receiver::start(|_| Act::Hang).await;
     let relay = Relay::start_with(&["--headers-timeout", "3000", "--total-timeout", "3000"]).await;
     let client = relay.client();

@@ -154,11 +154,11 @@ async fn new_endpoint_gets_a_slot_beside_hanging_ones() {
     for _ in 0..8 {
         relay.client().endpoint_at(&stuck.url(), json!({"event_types": ["stuck"]})).await;
     }
-    relay.client().endpoint_at(&healthy.url(), json!({"event_types": ["healthy"]})).await;
     for n in 0..20 {
         relay.client().publish("stuck", json!(n)).await;
     }
     stuck.hits_at_least(32).await;
+    relay.client().endpoint_at(&healthy.url(), json!({"event_types": ["healthy"]})).await;
     for n in 0..20 {
         relay.client().publish("healthy", json!(n)).await;
     }

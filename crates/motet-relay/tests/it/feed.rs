@@ -253,7 +253,7 @@ async fn feeds_are_limited_and_a_closed_feed_frees_its_slot() {
 }
 
 #[tokio::test]
-async fn stop_ends_feeds_in_order_and_they_resume() {
+async fn stop_ends_feeds_cleanly_and_they_resume() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
     let client = relay.client().clone();

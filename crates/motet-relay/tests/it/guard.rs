@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{Home, Receiver, Relay};
 
 #[tokio::test]
-async fn internal_urls_are_refused_with_the_option_to_allow_them() {
+async fn refusal_of_an_internal_url_names_the_allow_net_option() {
     let relay = Relay::start_unshared(&Home::new(), &[]).await;
     for url in [
         "http://127.0.0.1:9000/",

@@ -86,28 +86,39 @@ async fn idempotency_key_survives_a_kill() {
     assert_eq!(other.status, StatusCode::CONFLICT);
 }
 
+/// Publishes an event with this key in the header.
+async fn publish_with_header(client: &Client, key: &str, event: Value) -> Answer {
+    let bearer = format!("Bearer {}", client.key);
+    let headers =
+        [("authorization", bearer.as_str()), ("content-type", "application/json"), ("idempotency-key", key)];
+    client.request(http::Method::POST, "/v1/events", &headers, event.to_string()).await.unwrap()
+}
+
 #[tokio::test]
 async fn idempotency_key_in_header_or_field_covers_type_and_data() {
     let relay = Relay::start().await;
     let client = relay.client();
-    let bearer = format!("Bearer {}", client.key);
-    let send = async |key: &str, body: Value| {
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-            ("idempotency-key", key),
-        ];
-        client.request(http::Method::POST, "/v1/events", &headers, body.to_string()).await.unwrap()
-    };
+    let send = async |key: &str, body: Value| publish_with_header(client, key, body).await;
     let plain = json!({"type": "order.paid", "data": {"n": 1}});
     let first = send("k", plain.clone()).await;
     assert_eq!(first.status, StatusCode::ACCEPTED);
     assert_eq!(send("k", plain.clone()).await.json(), first.json());
     assert_eq!(publish(client.clone(), event(1, "k")).await.json(), first.json());
     for (event_type, n) in [("order.made", 1), ("order.paid", 2)] {
-        let other = json!({"type": event_type, "data": {"n": n}});
-        assert_eq!(send("k", other).await.status, StatusCode::CONFLICT);
+        let mut other = json!({"type": event_type, "data": {"n": n}});
+        assert_eq!(send("k", other.clone()).await.status, StatusCode::CONFLICT);
+        other["idempotency_key"] = json!("k");
+        assert_eq!(publish(client.clone(), other).await.status, StatusCode::CONFLICT);
     }
+}
+
+#[tokio::test]
+async fn idempotency_key_header_must_be_valid_and_equal_the_field() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let send = async |key: &str, body: Value| publish_with_header(client, key, body).await;
+    let plain = json!({"type": "order.paid", "data": {"n": 1}});
+    assert_eq!(send("k", event(1, "k")).await.status, StatusCode::ACCEPTED);
     assert_eq!(send("k", event(1, "other")).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(send("", plain.clone()).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(send(&"k".repeat(256), plain.clone()).await.status, StatusCode::BAD_REQUEST);
@@ -115,7 +126,7 @@ async fn idempotency_key_in_header_or_field_covers_type_and_data() {
 }
 
 #[tokio::test]
-async fn lines_of_one_ndjson_body_share_their_idempotency_keys() {
+async fn idempotency_keys_apply_among_the_lines_of_one_ndjson_body() {
     let relay = Relay::start().await;
     let lines = [event(1, "a"), event(1, "a"), event(2, "a"), event(2, "b")];
     let body = lines.map(|line| line.to_string()).join("\n");

@@ -92,12 +92,16 @@ async fn idle_connections_are_closed_when_no_descriptor_is_free() {
     let open: HashSet<u64> = open.filter_map(|fd| fd.unwrap().file_name().to_str()?.parse().ok()).collect();
     let lowest_free = (0..).find(|number| !open.contains(number));
     limit_files(&relay, lowest_free);
-    client.publish("fresh", json!({})).await;
+    let event = client.publish("fresh", json!({})).await;
     fresh.hits_at_least(1).await;
     client.publish("all", json!({})).await;
     for receiver in &receivers {
         receiver.hits_at_least(2).await;
     }
+    // The attempt did not fail for want of a descriptor, so it did not wait until connections closed by themselves.
+    let delivery = client.delivery_in_state(&event, "delivered").await;
+    let log = delivery["attempt_log"].as_array().unwrap();
+    assert_eq!((log.len(), &log[0]["status"]), (1, &json!(200)), "{delivery}");
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn unread_log_pipe_does_not_block_relay() {
 }
 
 #[tokio::test]
-async fn rotate_key_and_demo_need_no_standard_error() {
+async fn rotate_key_and_demo_succeed_if_standard_error_is_full() {
     let home = Home::new();
     Relay::start_in(&home, &[]).await.stop().await;
     let run = async |args: &[&str]| {
