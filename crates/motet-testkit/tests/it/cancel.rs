@@ -68,7 +68,7 @@ fn panic_of(run: impl FnOnce()) -> String {
 }
 
 #[test]
-fn drop_at_each_await_that_holds_a_counter_leaves_it_wrong() {
+fn counter_without_a_guard_is_wrong_after_a_drop_at_its_awaits() {
     let wrong = std::cell::RefCell::new(Vec::new());
     let report = cancel_everywhere(state, by_hand, async |state: &State, outcome| {
         if state.counted.inside.get() != 0 {

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use motet_testkit::sim::sim;
 
-/// Runs one of the probes below, as `cargo test` would.
+/// Runs one of the two tests below that fail on purpose, as `cargo test` would.
 fn probe(name: &str, environment: &[(&str, &str)]) -> Output {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("sim::replay::{name}"), "--test-threads=2"])
@@ -20,13 +20,13 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The probes fail, so they do nothing in an ordinary run.
+/// The two tests below fail on purpose, so they do nothing in an ordinary run.
 fn is_probed() -> bool {
     std::env::var_os("MOTET_PROBE").is_some()
 }
 
 #[test]
-fn probe_of_a_rare_failure_does_nothing_unless_probed() {
+fn rare_failure_runs_only_if_motet_probe_is_set() {
     if is_probed() {
         sim(|| async {
             let drawn = motet::sim::choice(std::num::NonZeroUsize::new(16).unwrap());
@@ -39,7 +39,7 @@ fn probe_of_a_rare_failure_does_nothing_unless_probed() {
 }
 
 #[test]
-fn probe_of_an_endless_poll_does_nothing_unless_probed() {
+fn endless_poll_runs_only_if_motet_probe_is_set() {
     if is_probed() {
         sim(|| async {
             super::work("spinner", async {
@@ -57,11 +57,11 @@ fn probe_of_an_endless_poll_does_nothing_unless_probed() {
 
 #[test]
 fn replay_line_repeats_the_failure() {
-    let first = said(&probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[]));
+    let first = said(&probe("rare_failure_runs_only_if_motet_probe_is_set", &[]));
     let line = first.lines().find_map(|line| line.strip_prefix("replay: MOTET_SEED=")).expect(&first);
     let (seed, command) = line.split_once(' ').unwrap();
-    assert_eq!(command, "cargo test sim::replay::probe_of_a_rare_failure_does_nothing_unless_probed");
-    let again = said(&probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[("MOTET_SEED", seed)]));
+    assert_eq!(command, "cargo test sim::replay::rare_failure_runs_only_if_motet_probe_is_set");
+    let again = said(&probe("rare_failure_runs_only_if_motet_probe_is_set", &[("MOTET_SEED", seed)]));
     let trace = |said: &str| {
         let lines: Vec<_> =
             said.lines().skip_while(|line| !line.starts_with("last ")).map(str::to_owned).collect();
@@ -75,7 +75,7 @@ fn replay_line_repeats_the_failure() {
 #[test]
 fn run_of_one_seed_passes_with_a_sometimes_never_true() {
     let passes = |seed: u32| {
-        probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[("MOTET_SEED", &seed.to_string())])
+        probe("rare_failure_runs_only_if_motet_probe_is_set", &[("MOTET_SEED", &seed.to_string())])
             .status
             .success()
     };
@@ -86,11 +86,8 @@ fn run_of_one_seed_passes_with_a_sometimes_never_true() {
 fn environment_sets_the_number_of_runs() {
     // One of 100 runs fails; a few runs may all pass, and the sweep reports the `sometimes!` that it has not seen.
     let says = |runs: u32, words: &str| {
-        said(&probe(
-            "probe_of_a_rare_failure_does_nothing_unless_probed",
-            &[("MOTET_RUNS", &runs.to_string())],
-        ))
-        .contains(words)
+        said(&probe("rare_failure_runs_only_if_motet_probe_is_set", &[("MOTET_RUNS", &runs.to_string())]))
+            .contains(words)
     };
     assert!(says(100, "of 100, at 0ns of virtual time"));
     assert!((1..10).any(|runs| says(runs, "never true in any run: `out of range`")));
@@ -98,7 +95,7 @@ fn environment_sets_the_number_of_runs() {
 
 #[test]
 fn invalid_seed_in_the_environment_is_explained() {
-    let output = probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[("MOTET_SEED", "seventeen")]);
+    let output = probe("rare_failure_runs_only_if_motet_probe_is_set", &[("MOTET_SEED", "seventeen")]);
     assert!(!output.status.success());
     let said = said(&output);
     assert!(said.contains("MOTET_SEED is `seventeen`, not a whole number"), "{said}");
@@ -106,7 +103,7 @@ fn invalid_seed_in_the_environment_is_explained() {
 
 #[test]
 fn poll_that_never_returns_fails_with_the_name_of_its_task() {
-    let output = probe("probe_of_an_endless_poll_does_nothing_unless_probed", &[]);
+    let output = probe("endless_poll_runs_only_if_motet_probe_is_set", &[]);
     assert!(!output.status.success());
     let said = said(&output);
     assert!(

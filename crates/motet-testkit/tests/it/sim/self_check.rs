@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{failure, work};
 
 #[test]
-fn state_shared_between_runs_is_found() {
+fn state_shared_between_runs_fails_the_self_check() {
     let counter = AtomicU64::new(0);
     let body = || async {
         let number = counter.fetch_add(1, Relaxed);
@@ -25,7 +25,7 @@ fn state_shared_between_runs_is_found() {
 }
 
 #[test]
-fn task_name_that_changes_between_runs_is_found() {
+fn task_name_that_changes_between_runs_fails_the_self_check() {
     let counter = AtomicU64::new(0);
     let body = || async {
         let name = format!("task {}", counter.fetch_add(1, Relaxed));

@@ -123,7 +123,7 @@ fn wait_outside_of_motet_is_named_by_the_nearest_operation() {
 }
 
 #[test]
-fn every_awaited_future_is_named_and_no_finished_one() {
+fn report_names_each_awaited_future_and_no_finished_one() {
     let both = waits(|_| async {
         let (_kept, first) = bounded::<u32>(1).unwrap();
         let (_too, second) = bounded::<u32>(1).unwrap();
