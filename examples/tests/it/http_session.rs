@@ -20,7 +20,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connection_closes_with_its_session() {
+    async fn connection_closes_when_its_session_is_dropped() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         // The server never answers: the session ends when its future is dropped.

@@ -57,10 +57,12 @@ mod tests {
     fn results_keep_the_order_of_the_ids_in_any_order_of_answers() {
         sim(|| async {
             let get = MockClient::new("get");
-            // Later calls are answered sooner.
-            get.script([3, 2, 1].map(|delays| {
-                after(DELAY * delays, call(async |(path,): (String,)| Directory.get(path).await))
-            }));
+            let delays = [(); 3].map(|()| motet::rng::with(|rng| rng.duration(DELAY..=DELAY * 9)));
+            motet::sometimes!(delays.is_sorted(), "answers in the order of the calls");
+            motet::sometimes!(delays.is_sorted_by(|a, b| a > b), "answers in the reverse order");
+            get.script(
+                delays.map(|delay| after(delay, call(async |(path,): (String,)| Directory.get(path).await))),
+            );
             let results = AsyncService { client: get.clone() }.process_users(&[1, 2, 3]).await;
             assert_eq!(results, [Ok(ALICE), Ok(BOB), Err(NotFound("/users/3".into()))]);
             get.assert_called_with(&paths([1, 2, 3]));

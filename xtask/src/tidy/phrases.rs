@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn first_word_rule_applies_only_at_the_start_of_a_doc_comment() {
-        assert_eq!(messages(Kind::Doc, "Runs it. It runs.").len(), 1);
+        assert_eq!(messages(Kind::Doc, "Runs it."), [(7, "\"runs\": write X".to_owned())]);
+        assert_eq!(messages(Kind::Doc, "It runs. Runs it.\nRuns it."), []);
         assert_eq!(messages(Kind::Comment, "Runs it."), []);
     }
 }
