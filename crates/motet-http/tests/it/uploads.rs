@@ -269,7 +269,7 @@ impl Stream for Endless {
 }
 
 #[tokio::test]
-async fn endless_body_of_empty_chunks_ends_with_its_call() {
+async fn endless_body_of_empty_chunks_lets_its_call_time_out() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| connection.closed().await).await;
         for versions in [Versions::Http1, Versions::Http2] {
