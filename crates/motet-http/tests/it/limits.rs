@@ -30,12 +30,22 @@ async fn max_in_flight_bounds_calls_and_waiting_calls_complete() {
             "hello"
         });
         let base = serve(n, Router::new().route("/", handler)).await;
-        let api = builder(n, &base).max_in_flight(3, 100).name("api").build().unwrap();
+        let api = builder(n, &base).max_in_flight(3, 100).build().unwrap();
         let answers = gather((0..50).map(|_| api.get("/").fetch_bytes())).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         assert_eq!(most.load(Ordering::SeqCst), 3);
         assert_eq!((api.stats().in_flight, api.stats().waiting), (0, 0));
-        assert!(n.snapshot().to_string().contains("api client"), "{}", n.snapshot());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn snapshot_of_the_scope_shows_an_api_client() {
+    test(async |n| {
+        let api = builder(n, "http://a.example").name("users").build().unwrap();
+        let shown = n.snapshot().to_string();
+        assert!(shown.contains("api client `users`"), "{shown}");
+        drop(api);
     })
     .await;
 }
