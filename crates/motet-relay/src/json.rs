@@ -23,7 +23,9 @@ pub(crate) enum JsonDataError {
 impl fmt::Display for JsonDataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooDeep => write!(f, "arrays and objects are nested more than {MAX_LEVELS} levels deep"),
+            Self::TooDeep => {
+                write!(f, "arrays and objects are nested more than {} levels deep", MAX_LEVELS - 1)
+            }
             Self::LoneSurrogate { at } => {
                 write!(f, "the escape at byte {at} is half of a surrogate pair; send both halves")
             }

@@ -51,6 +51,24 @@ fn gated() -> (Router, Gate) {
 }
 
 #[tokio::test]
+async fn request_head_of_140_kib_gets_a_431() {
+    test(async |n| {
+        let router = Router::new().route("/", get(async || "done"));
+        let (base, stop, _) = serve(n, Server::new(), router).await;
+        for (size, expected) in [(60 << 10, "HTTP/1.1 200 "), (140 << 10, "HTTP/1.1 431 ")] {
+            let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+            let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(size));
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut status = vec![0; expected.len()];
+            stream.read_exact(&mut status).await.unwrap();
+            assert_eq!(String::from_utf8(status).unwrap(), expected);
+        }
+        stop.cancel(enough());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn stop_completes_requests_and_closes_idle_connections() {
     test(async |n| {
         let (router, gate) = gated();

@@ -58,7 +58,7 @@ async fn data_that_receivers_cannot_parse_is_refused() {
     let client = relay.client();
     let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
     for (data, reason) in [
-        (nested(128), "nested more than 128 levels"),
+        (nested(128), "nested more than 127 levels"),
         (r#""\ud800""#.to_owned(), "surrogate pair"),
         (r#"{"\udc00":1}"#.to_owned(), "surrogate pair"),
     ] {
