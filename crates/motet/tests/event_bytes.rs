@@ -67,7 +67,7 @@ async fn come_and_go(n: &Nursery, emitter: &Emitter, count: usize, goes: Goes) -
 }
 
 #[tokio::test]
-async fn emits_leave_no_memory_and_sync_emits_do_not_allocate() {
+async fn emits_leave_no_memory_and_need_none_for_sync_listeners() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let _sync = [(); 8].map(|()| emitter.on("sync", |tick: &Tick| assert!(tick.0 < 2_000_000)).unwrap());

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_of_the_widest_range_lie_in_both_halves_equally() {
+    fn durations_of_the_widest_range_lie_in_both_halves_equally() {
         let mut rng = Rng::seeded(6);
         let upper = (0..1_000).filter(|_| rng.duration(Duration::ZERO..=Duration::MAX) > Duration::MAX / 2);
         let count = upper.count();

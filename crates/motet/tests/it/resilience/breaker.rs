@@ -394,7 +394,7 @@ async fn manual_states_override_the_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn breaker_listeners_run_unlocked_and_in_order_despite_panics() {
+async fn listeners_see_changes_in_order_and_unlocked_despite_panics() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let handle: Arc<OnceLock<CircuitBreaker>> = Arc::default();
     let (log, own) = (Arc::clone(&seen), Arc::clone(&handle));

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use motet::resilience::{
-    Attempt, Error, ErrorKind, Pipeline, PolicyEvent, PolicyEventKind, PolicyKind, Retry, RetryBudget,
+    Attempt, CircuitBreaker, Error, ErrorKind, Pipeline, PolicyEvent, PolicyEventKind, PolicyKind, Retry,
+    RetryBudget,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -228,7 +229,15 @@ fn describe_shows_the_policies_and_remarks_report_odd_orders() {
     let boxed = pipeline.boxed::<(), ()>();
     assert_eq!((boxed.describe(), boxed.policies()), (described, policies));
     let twice = Pipeline::new().attempt_timeout(millis(1)).retry(Retry::new()).retry(Retry::new());
-    assert_eq!(twice.remarks().len(), 2);
+    let attempt_timeout = "an attempt timeout around a retry limits all its attempts together";
+    assert_eq!(twice.remarks(), ["two retries multiply their attempts", attempt_timeout]);
+    let breaker = Pipeline::new().breaker(CircuitBreaker::default()).retry(Retry::new());
+    let counted = "a breaker around a retry counts a call once, even if several attempts fail";
+    assert_eq!(breaker.remarks(), [counted]);
+    let answer = |error: Error<()>| async move { Err::<(), _>(error) };
+    let fallback = Pipeline::new().retry(Retry::new()).fallback(answer);
+    let unseen = "a retry around a fallback sees the result of the fallback, not the failure";
+    assert_eq!(fallback.remarks(), [unseen]);
 }
 
 #[tokio::test(start_paused = true)]

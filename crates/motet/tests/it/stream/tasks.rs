@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -439,10 +439,11 @@ fn stream_of_par_map_is_in_snapshots_until_it_is_dropped() {
 }
 
 #[test]
-fn stream_whose_source_panics_on_drop_can_be_dropped() {
-    struct Bomb;
+fn source_that_panics_on_drop_does_not_fail_an_isolating_scope() {
+    struct Bomb(Arc<AtomicBool>);
     impl Drop for Bomb {
         fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
             if !std::thread::panicking() {
                 panic!("dropped");
             }
@@ -455,9 +456,10 @@ fn stream_whose_source_panics_on_drop_can_be_dropped() {
             Poll::Ready(Some(1))
         }
     }
+    let is_dropped = Arc::<AtomicBool>::default();
     block_on(async {
         let ended = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<String>| {
-            let mut stream = Source(Bomb).spawned(n, "source", 2).unwrap();
+            let mut stream = Source(Bomb(Arc::clone(&is_dropped))).spawned(n, "source", 2).unwrap();
             assert_eq!(stream.next().await, Some(1));
             drop(stream);
             Ok(())
@@ -466,6 +468,7 @@ fn stream_whose_source_panics_on_drop_can_be_dropped() {
         drain().await;
         assert_eq!(unscoped(), 0);
     });
+    assert!(is_dropped.load(Ordering::Relaxed));
 }
 
 #[test]
