@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_a_row_is_bold_and_losses_are_shown() {
+    fn best_result_of_a_row_is_bold_and_rivals_have_their_ratio() {
         let cases =
             [case("a, median", "x", 10.0, 25.0), case("a, median", "y", 12.0, 6.0), case("b", "x", 1.0, 2.0)];
         let text = section("a machine", &cases);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn tracestate_goes_to_children_and_not_to_other_traces() {
+    fn tracestate_goes_to_child_spans_and_not_to_a_new_trace() {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(EXAMPLE));
         headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));

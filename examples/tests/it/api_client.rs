@@ -6,7 +6,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_user_is_answered_within_five_calls_in_flight() {
+    async fn users_are_fetched_five_at_once_and_a_missing_one_is_a_404() {
         let load = Load::default();
         let done = with_server(load.clone(), async |scope, base| {
             let api = client(scope, base);

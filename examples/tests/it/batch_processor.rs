@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn cancelled_program_leaves_no_task() {
+    async fn cancelled_program_processes_no_batch_and_leaves_no_task() {
         let printed = Printed::begin();
         let ended = scope(async |n: &Nursery| {
             let processor = processor(n);

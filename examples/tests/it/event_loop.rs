@@ -23,7 +23,7 @@ mod tests {
     }
 
     #[test]
-    fn order_of_starting_does_not_change_when_tasks_end() {
+    fn tasks_end_at_the_same_times_in_either_order_of_starting() {
         let sweep = sim(|| async {
             let printed = Printed::begin();
             two_tasks().await.unwrap();

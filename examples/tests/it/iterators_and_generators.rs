@@ -22,7 +22,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn items_arrive_in_order_once_they_are_made() {
+    async fn items_arrive_in_order_and_the_next_batch_is_made_meanwhile() {
         let printed = Printed::begin();
         program().await;
         let mut expected: Vec<_> = (1..=5).map(|item| (item * 100, format!("Processed: {item}"))).collect();

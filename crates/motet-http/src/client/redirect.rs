@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_sent_only_to_the_same_host_and_port() {
+    fn redirect_keeps_credentials_only_for_the_same_host_and_port() {
         let same = go(request(Method::GET, Body::empty()), 302, "../z").unwrap();
         assert_eq!(same.uri(), "https://a.example/z");
         assert!(same.headers.contains_key(AUTHORIZATION) && same.headers.contains_key(COOKIE));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_safe_headers_go_to_another_host() {
+    fn redirect_to_another_host_keeps_only_harmless_headers() {
         let mut request = request(Method::POST, Body::from("data"));
         for name in ["x-api-key", "x-forwarded-for", "accept", "user-agent", "content-language"] {
             request.headers.insert(HeaderName::from_static(name), "mine".parse().unwrap());

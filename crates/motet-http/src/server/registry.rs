@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slot_of_a_dropped_connection_is_free_and_leaves_no_entry() {
+    async fn dropped_connection_frees_its_slot_and_leaves_no_entry() {
         let registry = registry(1, 3, 0);
         let connections = [connection(Phase::Busy).await, connection(Phase::Busy).await];
         let first = place(registry.admit(peer(1), &connections[0]));

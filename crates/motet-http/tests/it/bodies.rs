@@ -67,7 +67,7 @@ async fn streamed_bodies_arrive_whole_both_ways_and_when_passed_on() {
 }
 
 #[tokio::test]
-async fn upload_stops_when_the_server_does_not_read() {
+async fn early_413_is_returned_before_an_unread_upload_is_sent_whole() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.head().await;

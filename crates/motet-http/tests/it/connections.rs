@@ -76,7 +76,7 @@ async fn dropped_request_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn head_address_timeout_and_request_body_errors_have_own_kinds() {
+async fn send_errors_distinguish_head_address_timeout_and_body_errors() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             let _request = connection.request().await;

@@ -124,7 +124,7 @@ async fn retry_waits_for_the_seconds_or_date_of_retry_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_beyond_its_limit_or_timeout_ends_the_call() {
+async fn retry_after_beyond_its_limit_or_the_timeout_ends_the_call() {
     test(async |n| {
         let (base, _) = asks_for(n, "retry-after: 3600").await;
         let error = unhurried(builder(n, &base)).build().unwrap().get("/").fetch().await.unwrap_err();

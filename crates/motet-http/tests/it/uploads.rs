@@ -176,7 +176,7 @@ async fn connection_opened_by_a_body_outlives_the_call_of_the_body() {
 }
 
 #[tokio::test]
-async fn connection_that_the_server_closed_does_not_count_as_idle() {
+async fn connections_closed_by_the_server_free_their_part_of_max_open() {
     test(async |n| {
         let (closing, _) = scripted(n, async |mut connection: Connection| {
             connection.request().await;
@@ -232,7 +232,7 @@ async fn failed_http2_body_is_a_request_body_error_with_its_cause() {
 }
 
 #[tokio::test]
-async fn empty_chunks_of_a_body_are_not_sent() {
+async fn empty_chunks_of_an_http2_body_are_not_sent() {
     test(async |n| {
         let base = h2(n, async |request: Request<Incoming>| {
             let (mut body, mut frames) = (request.into_body(), 0);

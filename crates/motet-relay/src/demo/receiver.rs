@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misbehaviour_is_fixed_by_the_seed_and_reaches_its_rates() {
+    fn demo_receiver_misbehaves_by_its_seed_and_reaches_its_rates() {
         let acts = |seed| -> Vec<_> {
             let misbehaviour = Misbehaviour::new(seed, Duration::ZERO);
             (0..10_000).map(|event| misbehaviour.reaction(event, 1)).collect()

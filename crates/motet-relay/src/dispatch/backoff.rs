@@ -58,7 +58,7 @@ mod tests {
     };
 
     #[test]
-    fn ceiling_doubles_up_to_the_cap_and_never_overflows() {
+    fn ceiling_of_the_delay_doubles_up_to_the_cap_without_overflow() {
         let seconds: Vec<_> = [1, 2, 3, 6, 7, 8, 33, u32::MAX].map(|n| SCHEDULE.ceiling(n).as_secs()).into();
         assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60, 60]);
     }

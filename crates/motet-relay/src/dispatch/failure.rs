@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panic_is_returned_with_its_message() {
+    async fn panic_of_a_future_becomes_an_error_with_its_message() {
         assert_eq!(catch_panic(async { 1 }).await, Ok(1));
         for (number, message) in [(2, "no 2"), (3, "a constant")] {
             let panics = async move {

@@ -140,7 +140,7 @@ async fn failures_of_relay_itself_do_not_count_and_share_a_log_row() {
 }
 
 #[tokio::test]
-async fn config_failure_uses_an_attempt_without_holding_the_endpoint() {
+async fn config_failure_uses_an_attempt_but_disables_no_endpoint() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();

@@ -161,7 +161,7 @@ async fn deletion_cut_off_by_a_crash_is_completed_at_start() {
 }
 
 #[tokio::test]
-async fn success_after_a_deletion_counts_as_delivered() {
+async fn success_after_the_endpoint_is_deleted_counts_as_delivered() {
     let release = Arc::new(Notify::new());
     let receiver = Receiver::held(&release, OK).await;
     let relay = Relay::start().await;

@@ -23,7 +23,7 @@ async fn refusal_of_an_internal_url_names_the_allow_net_option() {
 }
 
 #[tokio::test]
-async fn allowed_network_is_logged_and_accepted() {
+async fn allowed_network_is_logged_and_a_url_in_it_is_accepted() {
     let relay = Relay::start_unshared(&Home::new(), &["--allow-net", "10.1.0.0/16"]).await;
     let log = relay.log_line("relay is ready").await;
     assert!(!relay.log_is_read() || log.contains("10.1.0.0/16"), "{log}");

@@ -86,7 +86,7 @@ async fn each_delivery_and_dead_letter_is_emitted_once() {
 }
 
 #[tokio::test]
-async fn disabling_and_enabling_an_endpoint_is_emitted_once_each() {
+async fn each_disabling_or_enabling_of_an_endpoint_is_emitted_once() {
     let relay =
         Embedded::start(|config| config.endpoint_limits.breaker_failures = 1.try_into().unwrap()).await;
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;

@@ -117,7 +117,7 @@ async fn api_answers_forbid_caching() {
 }
 
 #[tokio::test]
-async fn refused_keys_are_logged_and_counted() {
+async fn refused_api_keys_are_logged_and_counted() {
     let relay = Relay::start().await;
     let mut stranger = relay.client().clone();
     stranger.key = "rk_guessed".to_owned();
@@ -168,7 +168,7 @@ async fn stalled_uploads_are_bounded_in_memory_together() {
 }
 
 #[tokio::test]
-async fn stalled_readers_are_bounded_in_memory() {
+async fn memory_held_for_stalled_readers_is_bounded() {
     let relay = Relay::start().await;
     let client = relay.client();
     let filler = "x".repeat(250 << 10);

@@ -69,7 +69,7 @@ async fn unknown_methods_share_one_time_series() {
 }
 
 #[tokio::test]
-async fn health_needs_no_key() {
+async fn health_and_readiness_need_no_api_key() {
     let relay = Relay::start().await;
     for path in ["/healthz", "/readyz"] {
         let answer = relay.client().request(Method::GET, path, &[], "").await.unwrap();
@@ -109,7 +109,7 @@ async fn page_shows_endpoints_and_deliveries_only_with_the_key() {
 }
 
 #[tokio::test]
-async fn help_names_the_commands_and_the_defaults_of_serve() {
+async fn help_names_the_commands_and_shows_defaults_of_serve() {
     let help = async |args: &[&str]| {
         let output = program().args(args).output().await.unwrap();
         assert!(output.status.success());

@@ -34,7 +34,7 @@ async fn second_attempt_after(act: Act) -> (Value, Receiver) {
 }
 
 #[tokio::test]
-async fn answer_500_is_retried_and_its_body_recorded() {
+async fn delivery_answered_with_500_is_retried_and_the_body_recorded() {
     let (failed, _) = second_attempt_after(FAIL).await;
     assert_eq!(failed["status"], 500);
     assert_eq!(failed["error"], "status 500");
@@ -42,13 +42,13 @@ async fn answer_500_is_retried_and_its_body_recorded() {
 }
 
 #[tokio::test]
-async fn answer_404_is_retried() {
+async fn delivery_answered_with_404_is_retried() {
     let (failed, _) = second_attempt_after(Act::Answer(StatusCode::NOT_FOUND)).await;
     assert_eq!(failed["status"], 404);
 }
 
 #[tokio::test]
-async fn slow_answer_within_the_timeout_is_delivered() {
+async fn event_is_delivered_if_a_slow_answer_is_within_the_timeout() {
     let receiver = Receiver::start(|_| Act::Slow(Duration::from_millis(150), StatusCode::CREATED)).await;
     let relay = Relay::start_with(&LONG).await;
     relay.client().endpoint(&receiver).await;
@@ -84,7 +84,7 @@ async fn total_timeout_covers_the_headers() {
 }
 
 #[tokio::test]
-async fn dropped_connection_is_retried() {
+async fn delivery_on_a_dropped_connection_is_retried() {
     let (failed, _) = second_attempt_after(Act::Drop).await;
     assert_eq!(failed["status"], Value::Null);
     assert!(failed["error"].as_str().unwrap().contains("connection"), "{failed}");
@@ -104,7 +104,7 @@ async fn dripping_body_is_cut_off_and_its_event_sent_once() {
 }
 
 #[tokio::test]
-async fn answer_2xx_is_recorded_before_its_body_ends() {
+async fn answer_200_is_recorded_before_its_body_ends() {
     let receiver = Receiver::start(|_| Act::Drip).await;
     let relay = Relay::start_with(&["--total-timeout", "3000", "--in-flight-per-endpoint", "1"]).await;
     relay.client().endpoint(&receiver).await;

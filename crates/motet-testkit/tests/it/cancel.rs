@@ -188,7 +188,7 @@ fn slot_lost_at_the_first_await_is_found() {
 }
 
 #[test]
-fn coop_budget_used_by_the_set_up_adds_no_point() {
+fn coop_budget_used_by_the_set_up_adds_no_drop_point() {
     let report = cancel_everywhere(
         async || {
             let total = Mutex::new(0);
@@ -204,7 +204,7 @@ fn coop_budget_used_by_the_set_up_adds_no_point() {
 }
 
 #[test]
-fn invariant_receives_the_result_or_that_it_was_dropped() {
+fn invariant_gets_the_result_or_the_drop_of_the_operation() {
     // `recv` is cancel-safe: an item is either handed out or still there.
     cancel_everywhere(
         async || {

@@ -55,7 +55,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_handles_take_the_steps_of_a_script_in_order() {
+async fn clones_of_a_mock_take_the_steps_of_one_script_in_order() {
     let get = Fetch::new("get");
     get.script([ok("one".into()), err("busy")]).script([value(Ok("three".into()))]);
     assert_eq!(get.call((1,)).await.unwrap(), "one");
@@ -206,7 +206,7 @@ async fn pending_panic_and_on_demand_steps_can_repeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn then_makes_each_answer_anew_without_clone() {
+async fn answers_from_then_need_no_clone_and_come_after_the_script() {
     let get = MockFn::<(), Opaque>::new("get");
     get.script([value(Opaque(1))]).then(|| value(Opaque(2)));
     get.script([value(Opaque(3))]);

@@ -206,7 +206,7 @@ mod tests {
         }
 
         #[test]
-        fn closure_is_the_node_and_exactly_the_nodes_it_reaches(needs in graphs()) {
+        fn graph_closure_is_the_node_and_exactly_the_nodes_it_reaches(needs in graphs()) {
             for from in 0..needs.len() {
                 let within = closure(&needs, from);
                 for (to, is_within) in within.into_iter().enumerate() {

@@ -245,12 +245,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "1s..=0ns is empty")]
-    fn reversed_range_panics() {
+    fn reversed_duration_range_panics() {
         Rng::seeded(0).duration(Duration::from_secs(1)..=Duration::ZERO);
     }
 
     #[test]
-    fn both_ends_of_a_range_come_up() {
+    fn both_ends_of_a_duration_range_come_up() {
         let mut rng = Rng::seeded(5);
         let (one, three) = (Duration::from_nanos(1), Duration::from_nanos(3));
         let mut counts = [0; 5];

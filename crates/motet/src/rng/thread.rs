@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_of_rng_aside_take_no_number_and_follow_from_the_seed() {
+    fn rng_aside_takes_no_number_inside_a_draw_and_follows_the_seed() {
         let nested = || {
             let _seeded = seed_thread(6);
             let aside = || aside(Rng::next_u64);

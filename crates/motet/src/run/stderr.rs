@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_fails_at_its_limit_unless_empty_or_its_writer_is_dead() {
+    fn stderr_flush_times_out_unless_empty_or_its_writer_is_dead() {
         let sink = Sink::default();
         assert!(sink.flush(Duration::ZERO), "there is nothing to wait for");
         sink.append(b"line\n");

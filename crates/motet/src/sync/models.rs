@@ -226,7 +226,7 @@ fn adopted_child_ends_before_the_scope_that_adopted_it() {
 /// The registration of a release from outside, and the end of the scope, as `finalizer::push` and `Core::close`
 /// have them: the holder of the gate registers under the same lock under which the end looks and closes.
 #[test]
-fn every_registered_release_runs_before_the_scope_ends() {
+fn registered_release_runs_before_its_scope_ends() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let pending = Arc::new(Mutex::new(0));
@@ -283,7 +283,7 @@ fn notification_between_check_and_wait_wakes_every_waiter() {
 }
 
 #[test]
-fn dropped_wait_leaves_the_notification_to_other_waiters() {
+fn dropped_wait_leaves_the_notification_to_another_waiter() {
     loom::model(|| {
         let (notify, condition) = (Arc::new(Notify::default()), Arc::new(AtomicBool::new(false)));
         let mut dropped = Box::pin(notify.notified());
@@ -302,7 +302,7 @@ fn dropped_wait_leaves_the_notification_to_other_waiters() {
 
 /// Two drains wait at one gate, which keeps the waker of the set, as [`drain`](crate::drain) has it.
 #[test]
-fn every_waiter_of_a_set_wakes_with_the_last_child() {
+fn two_waiters_of_a_scope_wake_when_its_last_child_ends() {
     three_threads(|| {
         let (gate, wakers) = (Arc::new(Gate::new()), std::sync::Arc::<WakerSet>::default());
         assert!(enters(&gate, WORK));

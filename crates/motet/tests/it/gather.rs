@@ -123,7 +123,7 @@ async fn gather_polls_only_the_future_that_was_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_in_gather_resumes_and_futures_and_outputs_are_dropped() {
+async fn panic_in_gather_resumes_drops_futures_and_keeps_outputs() {
     let dropped = Cell::new(0);
     let mut gather = gather((0..3).map(|at| {
         let counted = Counted(&dropped);

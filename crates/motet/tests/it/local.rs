@@ -315,7 +315,7 @@ fn future_whose_destructor_panics_is_dropped_once() {
 }
 
 #[test]
-fn dropping_a_scope_during_an_unwind_does_not_abort() {
+fn child_that_panics_in_drop_during_an_unwind_does_not_abort() {
     let payload = catch_unwind(|| {
         let mut scope = Box::pin(local_scope(async |s| {
             s.spawn(async {
@@ -361,7 +361,7 @@ fn children_started_by_a_destructor_are_dropped() {
 }
 
 #[test]
-fn task_polled_by_its_own_child_is_pending() {
+fn task_polled_within_its_own_future_is_pending() {
     type Slot<'s> = RefCell<Option<LocalTask<'s, u32>>>;
     /// Polls the task, and drops it, while the future that owns it is being dropped.
     struct Looks<'a, 's>(&'a Slot<'s>, &'a RefCell<Vec<u32>>);

@@ -341,7 +341,7 @@ async fn panic_begins_the_shutdown_and_is_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn phase_emptied_by_a_panic_accepts_members_until_its_turn() {
+async fn phase_emptied_by_a_panic_accepts_a_new_member() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         let close = app.in_phase("close");
         close.scope().spawn("hot", async { std::panic::panic_any(17) }).unwrap();
@@ -500,7 +500,7 @@ async fn total_runs_from_the_stop_and_not_from_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stuck_task_with_the_name_of_a_phase_is_named() {
+async fn stuck_task_with_the_name_of_a_phase_is_reported_as_stuck() {
     // Before and after the end of the phase.
     for work in [1, 5] {
         let app = App::new().name("stuck").work(SECOND * work).phase("http", SECOND).total(SECOND * 4);

@@ -69,7 +69,7 @@ async fn children_start_in_order_and_stop_in_reverse() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scope_waits_for_the_ordered_stop_past_grace_and_deadline() {
+async fn scope_waits_past_grace_and_deadline_for_its_supervisor() {
     for deadline in [None, Some(SECOND * 3)] {
         let (log, begin) = (Log::default(), Instant::now());
         let supervisor = Supervisor::new()
@@ -175,7 +175,7 @@ async fn panic_of_the_closure_is_a_failure_of_the_child() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closure_may_panic_with_a_payload_that_panics_on_drop() {
+async fn child_restarts_though_its_panic_payload_panics_on_drop() {
     struct Payload;
     impl Drop for Payload {
         fn drop(&mut self) {
@@ -325,7 +325,7 @@ async fn dropped_supervisor_stops_its_children() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watch_of_a_dropped_supervisor_waits_for_no_state() {
+async fn wait_on_a_watch_ends_with_none_once_its_supervisor_is_gone() {
     let supervisor = Supervisor::new().name("app").child("web", Restart::Permanent, pending::<()>);
     let watch = supervisor.watch();
     assert!(timeout(SECOND, supervisor.run(CancelToken::new())).await.is_err());

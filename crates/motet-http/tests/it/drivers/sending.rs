@@ -18,7 +18,7 @@ fn request_dropped_anywhere_frees_its_connection() {
 }
 
 #[test]
-fn every_order_sends_at_most_once_and_answers_are_whole() {
+fn every_request_is_sent_at_most_once_and_its_answer_is_whole() {
     passes(sweep);
 }
 

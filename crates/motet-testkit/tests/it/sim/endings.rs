@@ -213,7 +213,7 @@ fn recorded_panic_does_not_fail_the_run() {
 }
 
 #[test]
-fn first_panic_that_a_spawner_reports_fails_the_run() {
+fn first_panic_reported_to_a_task_hook_fails_the_run() {
     failure(
         sim(|| async {
             let mut hook =

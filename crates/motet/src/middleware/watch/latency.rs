@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_rise_with_durations_and_end_at_most_an_eighth_above() {
+    fn buckets_rise_and_end_at_most_an_eighth_above_their_durations() {
         let mut before = None;
         for nanos in (0..44).flat_map(|bit| (0..16).map(move |part| (1_u64 << bit) * (16 + part) / 16)) {
             let took = Duration::from_nanos(nanos);

@@ -64,7 +64,7 @@ proptest! {
 }
 
 #[test]
-fn floor_grants_its_rate_under_constant_withdrawals() {
+fn budget_floor_grants_its_rate_under_constant_withdrawals() {
     let rates = Rates { ratio: 0.0, floor: 1.0 };
     let (mut tokens, mut granted) = (Tokens { balance: 0, at: 0 }, 0);
     for millis in 0..100_000 {

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn take_near_the_largest_time_does_not_overflow() {
+    fn rate_limit_take_near_the_largest_time_does_not_overflow() {
         let gcra = Gcra::new(u64::MAX / 2, u64::MAX);
         assert_eq!(gcra.take(u64::MAX, u64::MAX - 1), Ok(()));
         assert_eq!(gcra.available(u64::MAX), 2);

@@ -288,7 +288,7 @@ fn dot_mermaid_and_text_show_the_edges_and_modules_of_a_plan() {
 }
 
 #[test]
-fn hook_without_an_effect_is_a_problem() {
+fn hook_set_twice_or_without_an_effect_is_a_problem() {
     let mut twice = Container::new();
     twice.value(A).on_stop(|_| async {}).on_stop(|_| async {});
     let mut input = Container::new();

@@ -390,7 +390,7 @@ async fn hanging_transients_leave_time_to_stop_the_other_components() {
 
 /// When its time is over, the scope gives up the whole stop.
 #[tokio::test(start_paused = true)]
-async fn stop_that_is_cut_off_is_not_ok() {
+async fn report_of_a_stop_that_was_cut_off_is_not_ok() {
     within(async |n| {
         let mut c = Container::new();
         c.provide(|| async { A }).on_stop(|_| async {

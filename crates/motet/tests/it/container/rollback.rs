@@ -121,7 +121,7 @@ async fn component_whose_on_start_fails_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panics_of_factories_and_of_their_drops_are_start_errors() {
+async fn panics_of_factories_or_their_dropped_futures_fail_the_start() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -298,7 +298,7 @@ async fn factory_panic_before_its_first_await_is_a_build_error() {
 /// Each component is built on the stack of the component that needs it. The test has a long chain, provided from its
 /// end.
 #[tokio::test(start_paused = true)]
-async fn chain_of_40_components_starts_on_less_than_256_kib_of_stack() {
+async fn chain_of_41_components_starts_on_less_than_256_kib_of_stack() {
     struct Link<const N: usize>;
     macro_rules! chain {
         ($c:ident: $($n:literal needs $needs:literal,)*) => {

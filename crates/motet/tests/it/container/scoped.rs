@@ -177,7 +177,7 @@ async fn cancelled_scope_ends_a_build_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_component_stops_at_once_with_its_transients() {
+async fn failed_scoped_component_stops_at_once_with_its_transients() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -242,7 +242,7 @@ async fn ending_scope_does_not_wait_for_the_build_of_a_singleton() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn within_fails_once_the_stop_of_the_container_has_begun() {
+async fn running_within_fails_once_the_container_stop_has_begun() {
     let log = Log::default();
     let noted = log.clone();
     within(async |n| {

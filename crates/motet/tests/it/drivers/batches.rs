@@ -34,7 +34,7 @@ pub(super) const LOADER: Driver = Driver {
 };
 
 #[test]
-fn caller_dropped_anywhere_does_not_affect_other_callers() {
+fn batcher_caller_dropped_anywhere_does_not_affect_others() {
     cancel_batcher();
 }
 

@@ -30,7 +30,7 @@ fn call_dropped_anywhere_drops_all_its_middleware() {
 }
 
 #[test]
-fn every_order_passes_all_middleware_with_its_context() {
+fn every_order_of_calls_passes_all_middleware_with_own_contexts() {
     passes(sweep_chain);
 }
 

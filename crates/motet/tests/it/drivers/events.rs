@@ -36,7 +36,7 @@ fn emit_dropped_anywhere_leaves_no_listener_running() {
 }
 
 #[test]
-fn every_order_calls_each_listener_once_per_event_while_on() {
+fn every_order_calls_a_listener_once_per_event_and_none_if_off() {
     passes(sweep_emitted);
 }
 
@@ -46,7 +46,7 @@ fn drain_dropped_anywhere_leaves_no_task_and_keeps_the_order() {
 }
 
 #[test]
-fn every_order_delivers_all_posts_in_order() {
+fn every_order_delivers_all_queued_posts_in_order() {
     passes(sweep_posted);
 }
 

@@ -27,12 +27,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn read_or_emit_dropped_anywhere_leaves_no_body_alive() {
+fn read_of_a_generator_dropped_anywhere_leaves_no_body_alive() {
     cancel();
 }
 
 #[test]
-fn every_order_yields_all_items_and_wakes_the_reader() {
+fn every_order_yields_all_generator_items_and_wakes_the_reader() {
     passes(sweep);
 }
 

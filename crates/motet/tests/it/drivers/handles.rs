@@ -23,7 +23,7 @@ fn wait_for_a_task_dropped_anywhere_leaves_no_task() {
 }
 
 #[test]
-fn every_order_of_task_and_cancellation_reports_the_end() {
+fn every_order_of_task_and_cancel_reports_value_reason_or_panic() {
     passes(sweep_task);
 }
 

@@ -24,12 +24,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn gather_race_and_scope_dropped_anywhere_drop_their_futures() {
+fn gather_race_and_local_scope_dropped_anywhere_drop_futures() {
     cancel();
 }
 
 #[test]
-fn every_order_gives_gather_race_and_scope_their_outputs() {
+fn every_order_gives_gather_race_and_local_scope_their_outputs() {
     passes(sweep);
 }
 

@@ -46,7 +46,7 @@ fn every_order_keeps_attempts_timeout_and_state_of_a_retry() {
 }
 
 #[test]
-fn pipeline_dropped_anywhere_frees_slots_and_attempts() {
+fn pipeline_dropped_anywhere_frees_slots_and_drops_attempts() {
     cancel_pipeline();
 }
 

@@ -30,7 +30,7 @@ pub(super) const SUPERVISOR: Driver = Driver {
 };
 
 #[test]
-fn program_dropped_anywhere_stops_its_members() {
+fn program_dropped_anywhere_leaves_no_member_alive() {
     cancel_app();
 }
 
@@ -40,7 +40,7 @@ fn every_order_stops_the_phases_one_after_the_other() {
 }
 
 #[test]
-fn supervisor_dropped_anywhere_stops_its_children() {
+fn supervisor_dropped_anywhere_leaves_no_child_alive() {
     cancel_supervisor();
 }
 

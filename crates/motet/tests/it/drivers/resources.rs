@@ -29,7 +29,7 @@ fn acquire_dropped_anywhere_releases_the_resource_once() {
 }
 
 #[test]
-fn every_order_releases_after_the_use_and_last_first() {
+fn every_order_releases_resources_after_use_and_last_one_first() {
     passes(sweep_owned);
 }
 

@@ -28,7 +28,7 @@ fn body_that_is_always_busy_ends_at_the_deadline() {
 }
 
 #[test]
-fn busy_cooperative_child_ends_after_the_grace() {
+fn cancelled_scope_ends_though_a_cooperative_child_is_busy() {
     bounded(|| {
         one().block_on(async {
             let ended = Scope::builder().grace(MS * 50).run(async |n: &Nursery| {

@@ -63,7 +63,7 @@ async fn release_sees_ok_if_a_cancelled_scope_returns_a_value() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn collect_all_lets_children_end_after_an_error_of_the_body() {
+async fn collect_all_lets_a_child_end_after_an_error_of_the_body() {
     let done = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&done);
     let ended = Scope::builder().policy(Policy::CollectAll).run(async |n: &Nursery<&'static str>| {
@@ -181,7 +181,7 @@ async fn scope_in_a_blocking_child_has_the_outer_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn payload_that_panics_on_drop_is_reported_as_a_panic() {
+async fn panic_whose_payload_panics_on_drop_is_reported_to_its_waiter() {
     Scope::builder()
         .policy(Policy::Isolate)
         .run(async |n: &Nursery| {

@@ -207,7 +207,7 @@ async fn dropped_emitters_leave_no_cleanup_in_their_scope() {
 }
 
 #[tokio::test]
-async fn dropped_emitter_ends_listeners_streams_and_its_snapshot() {
+async fn dropped_emitter_ends_listeners_streams_and_leaves_snapshots() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder(n).name("events").build();
         let (kept, listener) = held();

@@ -95,7 +95,7 @@ async fn listener_gets_every_concurrent_emit_while_others_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn emits_of_three_threads_call_a_once_listener_once() {
+async fn concurrent_emits_of_three_tasks_call_a_once_listener_once() {
     scope(async |n: &Nursery| {
         for _ in 0..rounds(300) {
             let emitter = Emitter::new(n);

@@ -90,7 +90,7 @@ async fn handler_is_called_at_the_first_poll() {
 }
 
 #[tokio::test]
-async fn dropped_call_drops_handler_then_middleware_innermost_first() {
+async fn dropped_call_drops_the_futures_inside_it_innermost_first() {
     let log = Log::default();
     let held = log.clone();
     let handler: Handler<(), ()> =

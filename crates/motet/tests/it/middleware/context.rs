@@ -26,7 +26,7 @@ async fn context_values_are_seen_only_inside_of_their_middleware() {
 }
 
 #[tokio::test]
-async fn clones_of_next_see_only_their_own_context_values() {
+async fn values_added_to_a_clone_of_next_are_seen_only_through_it() {
     let attempts = async |(): (), next: Next<(), (u32, u32)>| {
         let next = next.with(Id(0)).with("shared");
         let (first, _) = next.clone().with(Id(1)).run(()).await;

@@ -150,7 +150,7 @@ async fn retry_does_not_repeat_a_rejection_of_an_inner_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_rejected_repeats_rejections() {
+async fn retry_with_retry_rejected_repeats_a_rejected_call() {
     let one = Bulkhead::builder(1).build().unwrap();
     let handler: Handler<u32, Answer> = Chain::new()
         .with(retry(attempts(5).retry_rejected()))

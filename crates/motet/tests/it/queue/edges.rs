@@ -269,7 +269,7 @@ async fn dropped_join_does_not_keep_the_end_from_a_receiver() {
 
 /// A receiver that has been granted an item may be polled late.
 #[tokio::test(start_paused = true)]
-async fn delayed_item_comes_while_a_receiver_with_an_item_is_unpolled() {
+async fn delayed_item_is_received_though_another_receiver_is_unpolled() {
     let (sender, receiver) = queue::bounded(4).unwrap();
     sender.send("later").await.unwrap();
     receiver.lease().await.unwrap().retry(Duration::from_secs(5)).await.unwrap();

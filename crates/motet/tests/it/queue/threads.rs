@@ -31,17 +31,17 @@ impl Drop for Counted {
 }
 
 #[test]
-fn threads_receive_each_item_once_from_a_queue_of_one() {
+fn threads_receive_each_item_once_from_a_queue_of_capacity_1() {
     run(1, false);
 }
 
 #[test]
-fn threads_receive_each_item_once_from_a_queue_of_three() {
+fn threads_receive_each_item_once_from_a_queue_of_capacity_3() {
     run(3, false);
 }
 
 #[test]
-fn threads_receive_each_item_once_from_a_queue_of_many() {
+fn threads_receive_each_item_once_from_a_queue_of_capacity_64() {
     run(64, false);
 }
 

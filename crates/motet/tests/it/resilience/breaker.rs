@@ -129,7 +129,7 @@ proptest! {
 
 /// The state is read only at the end, so successes are counted without the lock until then.
 #[tokio::test(start_paused = true)]
-async fn successes_counted_without_the_lock_are_in_the_window() {
+async fn window_counts_successes_and_pushes_older_failures_out() {
     let breaker = built(windowed(Window::calls(100).min_calls(20).failure_rate(0.5)));
     calls(&breaker, 19, Verdict::Success);
     calls(&breaker, 10, Verdict::Failure);

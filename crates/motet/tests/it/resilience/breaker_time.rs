@@ -161,7 +161,7 @@ async fn open_times_vary_and_repeat_under_a_seed() {
 
 /// The jitter of the open time is drawn where the call ends, which may be inside of another draw.
 #[tokio::test(start_paused = true)]
-async fn breaker_opened_inside_a_draw_takes_no_number_of_the_caller() {
+async fn breaker_jitter_leaves_the_random_draws_of_callers_unchanged() {
     let times = || {
         let _seeded = rng::seed_thread(7);
         let opened = || rng::with(|_| [open(&CircuitBreaker::default()), open(&CircuitBreaker::default())]);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, advance};
 use super::{millis, seconds};
 
 #[tokio::test(start_paused = true)]
-async fn cells_refill_at_the_rate_up_to_the_burst() {
+async fn rate_limiter_refills_at_its_rate_up_to_its_burst() {
     let limiter = RateLimiter::builder(10, seconds(1)).burst(3).build().unwrap();
     let take = || (0..100).take_while(|_| limiter.try_acquire(1).is_ok()).count();
     assert_eq!(take(), 3);

@@ -62,7 +62,7 @@ async fn new_key_gets_a_breaker_when_all_are_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn breaker_is_made_outside_of_the_lock() {
+async fn closure_that_makes_a_breaker_may_use_the_registry() {
     let own: Arc<std::sync::OnceLock<CircuitBreakers<u32>>> = Arc::default();
     let within = Arc::clone(&own);
     let breakers = CircuitBreakers::new(max(10), move |key: &u32| {

@@ -108,7 +108,7 @@ async fn body(mut y: Yielder<usize>, steps: Vec<Step>, end: End) -> Result<(), &
 
 proptest! {
     #[test]
-    fn every_generator_body_yields_its_items_once_and_in_order(
+    fn generator_with_random_steps_yields_its_items_once_in_order(
         steps in prop::collection::vec(step(), 0..12),
         end in prop_oneof![Just(End::Returns), Just(End::Fails), Just(End::Panics)],
     ) {

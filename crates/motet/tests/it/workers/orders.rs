@@ -80,7 +80,7 @@ async fn released_item_keeps_its_attempt_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delayed_retry_comes_at_its_time_in_every_order() {
+async fn delayed_retry_comes_at_its_time_and_a_released_item_first() {
     let begin = Instant::now();
     for (sender, receiver) in
         [queue::bounded(4).unwrap(), queue::lifo(4).unwrap(), queue::priority(4, |_| 0).unwrap()]

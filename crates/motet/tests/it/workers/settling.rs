@@ -163,7 +163,7 @@ async fn poison_item_does_not_delay_other_items() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn item_that_keeps_failing_is_logged_once() {
+async fn item_that_keeps_failing_logs_one_warning() {
     let lines = Lines::default();
     let _lines = tracing::subscriber::set_default(lines.subscriber());
     scope(async |n: &Nursery| {
@@ -185,7 +185,7 @@ async fn item_that_keeps_failing_is_logged_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_in_the_drop_of_a_handler_fails_only_its_item() {
+async fn panic_in_the_drop_of_a_handlers_future_fails_only_its_item() {
     struct Bomb;
 
     impl Drop for Bomb {

@@ -99,7 +99,7 @@ proptest! {
 }
 
 #[test]
-fn window_of_time_counts_a_late_call_and_a_jump_clears_it() {
+fn window_of_time_counts_a_late_call_and_a_clock_jump_clears_it() {
     let mut ring = TimeRing::new(seconds(10), 10);
     let (success, now) = (EndedCall { failed: false, slow: false }, Instant::now() + seconds(3600));
     ring.record(success, now);

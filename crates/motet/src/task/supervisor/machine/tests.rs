@@ -113,7 +113,7 @@ fn life_that_was_never_ready_does_not_reset_the_backoff() {
 }
 
 #[test]
-fn failure_beyond_max_restarts_stops_the_other_child_and_fails() {
+fn supervisor_past_max_restarts_stops_the_other_child_and_fails() {
     let mut now = Instant::now();
     let mut machine = machine(&[Restart::Transient, Restart::Permanent]);
     commands(&mut machine, now);
