@@ -16,7 +16,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn authenticated_request_is_processed_and_another_is_refused() {
+    async fn request_is_processed_only_if_it_is_authenticated() {
         let printed = Printed::begin();
         let application = application(MILLISECOND * 1000);
         assert_eq!(application.call(request(true)).await.unwrap(), "Processed: request 1");

@@ -117,7 +117,7 @@ async fn api_answers_forbid_caching() {
 }
 
 #[tokio::test]
-async fn refused_api_keys_are_logged_and_counted() {
+async fn requests_with_unknown_api_keys_are_logged_and_counted() {
     let relay = Relay::start().await;
     let mut stranger = relay.client().clone();
     stranger.key = "rk_guessed".to_owned();

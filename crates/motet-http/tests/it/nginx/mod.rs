@@ -36,7 +36,7 @@ async fn connection_at_its_request_limit_is_replaced() {
 /// The server closes a connection just as it is used again. A request that the server has not read is sent again; a
 /// request that the server may have read is sent again only if it is repeatable.
 #[tokio::test]
-async fn post_is_not_repeated_when_its_idle_connection_is_closed() {
+async fn post_on_a_connection_that_nginx_closes_arrives_at_most_once() {
     test(async |n| {
         let nginx = Nginx::start(
             "server { listen 127.0.0.1:@PLAIN@; keepalive_timeout 20ms;

@@ -119,7 +119,7 @@ async fn concurrent_emits_of_three_tasks_call_a_once_listener_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn drain_ends_while_threads_post_and_scopes_of_listeners_end() {
+async fn drain_ends_while_threads_post_after_scopes_of_listeners_end() {
     scope(async |n: &Nursery| {
         for _ in 0..rounds(200) {
             let emitter = Emitter::builder(n).backlog(count(4)).drop_oldest().build();

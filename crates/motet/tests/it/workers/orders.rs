@@ -80,7 +80,7 @@ async fn released_item_keeps_its_attempt_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delayed_retry_comes_at_its_time_and_a_released_item_first() {
+async fn retry_comes_after_its_delay_and_a_released_due_item_is_next() {
     let begin = Instant::now();
     for (sender, receiver) in
         [queue::bounded(4).unwrap(), queue::lifo(4).unwrap(), queue::priority(4, |_| 0).unwrap()]
