@@ -399,7 +399,7 @@ fn task_polled_within_its_own_future_is_pending() {
 }
 
 #[test]
-#[should_panic = "polled after it gave its value"]
+#[should_panic = "polled after it returned its value"]
 fn polling_a_task_after_its_end_panics() {
     let scope = pin!(local_scope(async |s| {
         let mut task = s.spawn(async { 1 });
