@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn tracestate_goes_to_child_spans_and_not_to_a_new_trace() {
+    fn child_span_passes_tracestate_on_and_a_new_trace_removes_it() {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(EXAMPLE));
         headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));

@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_texts_are_equal_exactly_if_a_parser_finds_them_equal(left in json(), right in json()) {
+        fn json_texts_of_two_values_are_equal_exactly_if_the_values_are(left in json(), right in json()) {
             let (plain, pretty) = (left.to_string(), serde_json::to_string_pretty(&left).unwrap());
             prop_assert!(is_same_value(&plain, &pretty), "{}", plain);
             prop_assert_eq!(is_same_value(&plain, &right.to_string()), left == right, "{} {}", left, right);

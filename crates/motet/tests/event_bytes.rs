@@ -91,7 +91,7 @@ async fn emits_leave_no_memory_and_need_none_for_sync_listeners() {
 }
 
 #[tokio::test]
-async fn emit_to_many_waiting_nexts_allocates_a_constant_for_each() {
+async fn emit_to_many_waiting_nexts_allocates_below_200_bytes_each() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         emit(&emitter, 1_000).await;

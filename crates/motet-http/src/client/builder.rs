@@ -129,8 +129,8 @@ impl ApiClientBuilder {
 
     /// Sets the timeout of a call: its attempts, the delays between them, and the response body. It must be above zero;
     /// [`Duration::MAX`] means no limit, here and below.
-    pub fn timeout(mut self, within: Duration) -> Self {
-        self.times.total = Some(within);
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.times.total = Some(timeout);
         self
     }
 
@@ -141,20 +141,20 @@ impl ApiClientBuilder {
     }
 
     /// Sets the timeout of connecting: resolving the name, TCP and TLS. It must be above zero.
-    pub fn connect_timeout(mut self, within: Duration) -> Self {
-        self.connections = self.connections.connect_timeout(within);
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connections = self.connections.connect_timeout(timeout);
         self
     }
 
     /// Sets the timeout of an attempt, from its slot for the host to the end of the response headers. It must be above zero.
-    pub fn head_timeout(mut self, within: Duration) -> Self {
-        self.times.head = Some(within);
+    pub fn head_timeout(mut self, timeout: Duration) -> Self {
+        self.times.head = Some(timeout);
         self
     }
 
     /// Sets the timeout of each read of a body. It must be above zero.
-    pub fn read_timeout(mut self, within: Duration) -> Self {
-        self.times.read = Some(within);
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.times.read = Some(timeout);
         self
     }
 

@@ -297,8 +297,8 @@ impl<'c> RequestBuilder<'c> {
 
     /// Sets the timeout of this call, to the end of its response body, in place of the client's timeout. Zero fails the
     /// call immediately, for a caller whose deadline has passed; [`Duration::MAX`] means no limit.
-    pub fn timeout(self, within: Duration) -> Self {
-        self.limit(Some(within))
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.limit(Some(timeout))
     }
 
     /// Removes the timeout of this call, for a response without end.

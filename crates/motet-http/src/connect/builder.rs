@@ -96,8 +96,8 @@ impl ConnectionsBuilder {
 
     /// Sets the timeout of connecting: resolving the name, TCP and TLS. It must be above zero; [`Duration::MAX`] means
     /// no limit.
-    pub fn connect_timeout(mut self, within: Duration) -> Self {
-        self.connect = within;
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect = timeout;
         self
     }
 

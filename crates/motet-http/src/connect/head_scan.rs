@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_with_ambiguous_framing_headers_is_refused() {
+    fn malformed_header_is_refused_only_if_it_frames_the_body() {
         for (field, is_good) in [
             ("content-length: 5", true),
             ("Content-Length:5", true),

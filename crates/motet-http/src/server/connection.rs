@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn head_timeout_runs_from_the_first_byte_of_a_request() {
+    async fn head_timeout_of_a_later_request_runs_from_its_first_byte() {
         let mut served = Served::new(TIMES);
         served.request().await;
         advance(TIMES.idle - SECOND).await;

@@ -184,7 +184,7 @@ async fn failures_are_attributed_to_remote_local_or_settings() {
 /// All of 127.0.0.0/8 is this machine on Linux; nothing listens there but on 127.0.0.1.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn at_most_four_addresses_of_a_name_are_dialled() {
+async fn at_most_four_ipv4_addresses_of_a_name_are_dialled() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let port = server(n).await;

@@ -149,7 +149,7 @@ async fn max_open_closes_an_idle_connection_or_fails_if_all_are_used() {
 }
 
 #[tokio::test]
-async fn connection_past_max_age_is_closed_after_its_answer() {
+async fn connection_past_max_age_is_not_used_again() {
     test(async |n| {
         let dialled = async |builder: ConnectionsBuilder| {
             let (base, dialled) = scripted(n, async |mut connection: Connection| {
@@ -174,7 +174,7 @@ async fn connection_past_max_age_is_closed_after_its_answer() {
 }
 
 #[tokio::test]
-async fn only_a_reused_connection_that_ends_unanswered_is_stale() {
+async fn lost_connection_is_a_stale_error_only_if_it_was_reused() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             if connection.number == 0 {

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn demo_report_counts_lost_events_and_computes_percentiles() {
+    async fn demo_report_computes_figures_and_writes_them_as_json() {
         let sent = Instant::now();
         let arrived = |ms, attempts, accepted| SeenEvent {
             sent: Some(sent),

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answer_ready_after_relay_was_suspended_is_in_time() {
+    async fn answer_ready_soon_after_relay_was_suspended_is_in_time() {
         let deadline = Instant::now() + Duration::from_secs(10);
         assert!(in_time(deadline, pending::<()>()).await.is_none());
         assert_eq!(Instant::now(), deadline, "without a pause the deadline holds");

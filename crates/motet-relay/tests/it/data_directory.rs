@@ -147,7 +147,7 @@ async fn file_that_is_no_database_is_refused() {
 }
 
 #[tokio::test]
-async fn database_with_damaged_pages_is_refused_at_start() {
+async fn small_database_with_damaged_pages_is_refused_at_start() {
     let home = used().await;
     let pages = fs::metadata(home.database()).unwrap().len() / 4096;
     assert!(pages > 10);

@@ -48,7 +48,7 @@ fn every_duration_setting_has_a_row_in_the_test_table() {
 }
 
 #[tokio::test]
-async fn zero_keep_alive_timeout_or_probe_interval_is_refused() {
+async fn zero_timeout_keep_alive_or_probe_interval_is_refused() {
     for (setting, _, set) in TABLE.into_iter().filter(|(_, zero, _)| *zero == Zero::Refused) {
         let home = Home::new();
         let mut config = Embedded::config(&home);

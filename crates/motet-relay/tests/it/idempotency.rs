@@ -35,7 +35,7 @@ async fn publish(client: Client, event: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn concurrent_equal_requests_store_one_event() {
+async fn concurrent_equal_events_under_a_key_are_stored_once() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();
@@ -161,7 +161,7 @@ async fn expired_idempotency_key_can_be_reused_and_is_removed() {
 }
 
 #[tokio::test]
-async fn equal_data_in_another_notation_is_the_same_event() {
+async fn data_differing_in_spaces_or_field_order_is_the_same_event() {
     let relay = Relay::start().await;
     let client = relay.client();
     let publish = async |data: &str| {

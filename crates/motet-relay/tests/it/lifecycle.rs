@@ -65,7 +65,7 @@ async fn attempt_that_panics_is_repeated() {
 }
 
 #[tokio::test]
-async fn each_delivery_and_dead_letter_is_emitted_once() {
+async fn delivery_and_dead_letter_are_emitted_once_each() {
     let relay = Embedded::start(|config| config.retry.max_attempts = 1).await;
     let (good, bad) = (Receiver::accepting().await, Receiver::start(|_| FAIL).await);
     let good = relay.client.endpoint_at(&good.url(), json!({"event_types": ["good"]})).await;

@@ -53,7 +53,7 @@ async fn size_limit_applies_to_the_data_of_an_event_alone() {
 }
 
 #[tokio::test]
-async fn data_that_receivers_cannot_parse_is_refused() {
+async fn data_nested_too_deeply_or_with_lone_surrogates_is_refused() {
     let relay = Relay::start().await;
     let client = relay.client();
     let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);

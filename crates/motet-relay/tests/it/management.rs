@@ -68,7 +68,7 @@ async fn deliveries_are_found_by_event_endpoint_and_state() {
 }
 
 #[tokio::test]
-async fn dead_letter_is_resent_under_its_id_with_fresh_attempts() {
+async fn resend_gives_max_attempts_more_under_the_same_event_id() {
     let healthy = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&healthy);
     let receiver = Receiver::start(move |_| if switch.load(Ordering::Relaxed) { OK } else { FAIL }).await;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{FAIL, Feed, Receiver, Relay, program};
 
 #[tokio::test]
-async fn metrics_show_attempts_backlog_and_dead_letters_without_a_key() {
+async fn metrics_show_attempts_and_dead_letters_without_a_key() {
     let receiver = Receiver::accepting().await;
     let broken = Receiver::start(|_| FAIL).await;
     let relay = Relay::start_with(&["--max-attempts", "1"]).await;

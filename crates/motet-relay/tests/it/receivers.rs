@@ -182,7 +182,7 @@ async fn retry_after_of_a_429_delays_all_deliveries_of_the_endpoint() {
 }
 
 #[tokio::test]
-async fn request_on_a_stale_connection_is_resent_uncounted() {
+async fn delivery_on_a_stale_connection_counts_as_one_attempt() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let mut server = JoinSet::new();

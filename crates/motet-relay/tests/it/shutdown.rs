@@ -104,7 +104,7 @@ async fn stop_refuses_new_events_and_completes_attempts_in_flight() {
 }
 
 #[tokio::test]
-async fn attempt_cut_off_by_the_grace_is_repeated_uncounted() {
+async fn attempt_cut_off_by_a_stop_is_repeated_and_not_counted() {
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Hang } else { OK }).await;
     let relay = Relay::start_with(&[
         "--headers-timeout",
@@ -130,7 +130,7 @@ async fn attempt_cut_off_by_the_grace_is_repeated_uncounted() {
 }
 
 #[tokio::test]
-async fn second_signal_ends_relay_at_once() {
+async fn repeated_interrupts_end_a_relay_that_waits_for_an_attempt() {
     let receiver = Receiver::start(|_| Act::Hang).await;
     let endless = ["--headers-timeout", "3000", "--total-timeout", "3000", "--shutdown-grace", "3000"];
     let relay = Relay::start_with(&endless).await;

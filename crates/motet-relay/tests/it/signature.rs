@@ -98,7 +98,7 @@ async fn payload_arrives_as_sent_under_the_id_of_the_event() {
 }
 
 #[tokio::test]
-async fn retry_is_the_same_message_signed_at_its_own_time() {
+async fn retry_has_the_same_id_and_body_and_its_own_time_stamp() {
     let receiver = Receiver::start(|hit| match hit.nth {
         // Two seconds apart, so that the time stamps differ.
         1 | 2 => Act::AnswerWith(StatusCode::SERVICE_UNAVAILABLE, "retry-after", "2".to_owned()),

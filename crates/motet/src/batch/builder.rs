@@ -213,7 +213,10 @@ impl BatchSettings {
             Self { max_items: 0, .. } => Err(BatcherConfigError::NoItems),
             Self { max_in_flight: 0, .. } => Err(BatcherConfigError::NoneInFlight),
             _ if max_weight == 0 => Err(BatcherConfigError::NoWeight),
-            _ if self.max_waiting() < self.max_items => Err(BatcherConfigError::WaitingBelowBatch),
+            _ if self.max_waiting() < self.max_items => Err(BatcherConfigError::WaitingBelowBatch {
+                max_waiting: self.max_waiting(),
+                max_items: self.max_items,
+            }),
             _ => Ok(()),
         }
     }

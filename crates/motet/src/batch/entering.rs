@@ -103,7 +103,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
             (None, Some((most, weigh))) => {
                 let weight = weigh(&item);
                 if weight > *most {
-                    return refused(PostError::TooHeavy(item));
+                    return refused(PostError::TooHeavy { item, weight, max: *most });
                 }
                 *self.weight.insert(weight)
             }

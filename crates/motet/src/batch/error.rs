@@ -12,8 +12,15 @@ use super::slots::Failure;
 pub enum SubmitError<T, E> {
     /// The batcher is closed, or its scope is cancelled or has ended. Contains the item, whose batch did not run.
     Closed(T),
-    /// The item alone is heavier than `max_weight`. Contains the item.
-    TooHeavy(T),
+    /// The item alone is heavier than a batch may be.
+    TooHeavy {
+        /// The item.
+        item: T,
+        /// The weight of the item.
+        weight: u64,
+        /// [`max_weight`](super::BatcherBuilder::max_weight).
+        max: u64,
+    },
     /// [`max_in_line`](super::BatcherBuilder::max_in_line) callers are already waiting for capacity. Contains the item. A
     /// retry is sensible later.
     Full(T),
@@ -39,8 +46,15 @@ pub enum SubmitError<T, E> {
 pub enum PostError<T> {
     /// The batcher is closed, or its scope is cancelled or has ended.
     Closed(T),
-    /// The item alone is heavier than `max_weight`.
-    TooHeavy(T),
+    /// The item alone is heavier than a batch may be.
+    TooHeavy {
+        /// The item.
+        item: T,
+        /// The weight of the item.
+        weight: u64,
+        /// [`max_weight`](super::BatcherBuilder::max_weight).
+        max: u64,
+    },
     /// `max_waiting` items and `max_in_line` callers are already waiting; for [`try_post`](super::Batcher::try_post),
     /// `max_waiting` items.
     Full(T),
@@ -83,17 +97,28 @@ pub enum BatcherConfigError {
     #[error("`max_in_flight` is 0; it must be at least 1")]
     NoneInFlight,
     /// `max_waiting` is below `max_items`, so no batch could be full.
-    #[error("`max_waiting` is less than `max_items`; it must be at least as large")]
-    WaitingBelowBatch,
+    #[error("`max_waiting` is {max_waiting}; it must be at least `max_items`, which is {max_items}")]
+    WaitingBelowBatch {
+        /// The setting `max_waiting`.
+        max_waiting: usize,
+        /// The setting `max_items`.
+        max_items: usize,
+    },
 }
 
 impl<T, E> SubmitError<T, E> {
     /// Returns the item, if it was handed back.
     pub fn into_item(self) -> Option<T> {
         match self {
-            Self::Closed(item) | Self::TooHeavy(item) | Self::Full(item) => Some(item),
+            Self::Closed(item) | Self::TooHeavy { item, .. } | Self::Full(item) => Some(item),
             _ => None,
         }
+    }
+
+    /// Returns `true` if there was no capacity for the item: a retry is sensible later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_))
     }
 
     /// Returns the handler's error for this item, if the error is one.
@@ -117,7 +142,7 @@ impl<T, E> SubmitError<T, E> {
 impl<T, E> From<PostError<T>> for SubmitError<T, E> {
     fn from(refused: PostError<T>) -> Self {
         match refused {
-            PostError::TooHeavy(item) => Self::TooHeavy(item),
+            PostError::TooHeavy { item, weight, max } => Self::TooHeavy { item, weight, max },
             PostError::Closed(item) => Self::Closed(item),
             PostError::Full(item) => Self::Full(item),
         }
@@ -128,7 +153,7 @@ impl<T> PostError<T> {
     /// Returns the item.
     pub fn into_item(self) -> T {
         match self {
-            Self::Closed(item) | Self::TooHeavy(item) | Self::Full(item) => item,
+            Self::Closed(item) | Self::TooHeavy { item, .. } | Self::Full(item) => item,
         }
     }
 
@@ -140,6 +165,20 @@ impl<T> PostError<T> {
 }
 
 impl<K, E> LoadError<K, E> {
+    /// Returns the key, if it was handed back.
+    pub fn into_key(self) -> Option<K> {
+        match self {
+            Self::Closed(key) | Self::Full(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if there was no capacity for the key: a retry is sensible later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+
     pub(super) fn of_batch(failure: Failure<Arc<E>>) -> Self {
         match failure {
             Failure::Failed(error) => Self::Failed(Arc::clone(&error)),
@@ -151,11 +190,14 @@ impl<K, E> LoadError<K, E> {
 }
 
 const CLOSED: &str = "the batcher is closed, or its scope is cancelled or has ended";
-const TOO_HEAVY: &str = "the item is heavier than a batch may be (`max_weight`)";
 const FULL: &str = "too many items are waiting for the batcher (`max_waiting`, `max_in_line`)";
 const FAILED: &str = "the item failed";
 const BATCH_FAILED: &str = "the batch failed";
 const CANCELLED: &str = "the batch was cancelled with its scope";
+
+fn too_heavy(f: &mut fmt::Formatter<'_>, weight: u64, max: u64) -> fmt::Result {
+    write!(f, "the item has the weight {weight}, and a batch holds at most {max} (`max_weight`)")
+}
 
 fn panicked(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
     write!(f, "the handler of the batch panicked: {message}")
@@ -169,7 +211,7 @@ impl<T, E> fmt::Display for SubmitError<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(_) => f.write_str(CLOSED),
-            Self::TooHeavy(_) => f.write_str(TOO_HEAVY),
+            Self::TooHeavy { weight, max, .. } => too_heavy(f, *weight, *max),
             Self::Full(_) => f.write_str(FULL),
             Self::Failed(_) => f.write_str(FAILED),
             Self::BatchFailed(_) => f.write_str(BATCH_FAILED),
@@ -182,11 +224,11 @@ impl<T, E> fmt::Display for SubmitError<T, E> {
 
 impl<T> fmt::Display for PostError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed(_) => CLOSED,
-            Self::TooHeavy(_) => TOO_HEAVY,
-            Self::Full(_) => FULL,
-        })
+        match self {
+            Self::Closed(_) => f.write_str(CLOSED),
+            Self::TooHeavy { weight, max, .. } => too_heavy(f, *weight, *max),
+            Self::Full(_) => f.write_str(FULL),
+        }
     }
 }
 
@@ -205,12 +247,16 @@ impl<K, E> fmt::Display for LoadError<K, E> {
     }
 }
 
+fn debug_too_heavy(f: &mut fmt::Formatter<'_>, weight: u64, max: u64) -> fmt::Result {
+    f.debug_struct("TooHeavy").field("weight", &weight).field("max", &max).finish_non_exhaustive()
+}
+
 /// The item need not be `Debug`.
 impl<T, E: fmt::Debug> fmt::Debug for SubmitError<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(_) => f.write_str("Closed(..)"),
-            Self::TooHeavy(_) => f.write_str("TooHeavy(..)"),
+            Self::TooHeavy { weight, max, .. } => debug_too_heavy(f, *weight, *max),
             Self::Full(_) => f.write_str("Full(..)"),
             Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
             Self::BatchFailed(error) => f.debug_tuple("BatchFailed").field(error).finish(),
@@ -226,11 +272,11 @@ impl<T, E: fmt::Debug> fmt::Debug for SubmitError<T, E> {
 /// The item need not be `Debug`.
 impl<T> fmt::Debug for PostError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed(_) => "Closed(..)",
-            Self::TooHeavy(_) => "TooHeavy(..)",
-            Self::Full(_) => "Full(..)",
-        })
+        match self {
+            Self::Closed(_) => f.write_str("Closed(..)"),
+            Self::TooHeavy { weight, max, .. } => debug_too_heavy(f, *weight, *max),
+            Self::Full(_) => f.write_str("Full(..)"),
+        }
     }
 }
 

@@ -136,7 +136,7 @@ impl<K: Eq + Clone, V, E> Load<'_, K, V, E> {
                 }
                 Err(PostError::Full(_)) => Poll::Ready(Err(LoadError::Full(K::clone(&this.key)))),
                 // A key has no weight.
-                Err(PostError::Closed(_) | PostError::TooHeavy(_)) => Poll::Ready(Err(this.closed())),
+                Err(PostError::Closed(_) | PostError::TooHeavy { .. }) => Poll::Ready(Err(this.closed())),
             };
         };
         let Some(answer) = this.entering.shared().answer(slots, *slot, cx) else { return Poll::Pending };

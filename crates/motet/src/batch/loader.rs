@@ -112,6 +112,12 @@ where
         })
     }
 
+    /// Returns `true` if the loader is closed, or its scope is cancelled or has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.handle.shared.is_over() || self.stats().is_closed
+    }
+
     /// The current numbers of the loader. An item is a key, whatever the number of its callers.
     #[must_use]
     pub fn stats(&self) -> BatchStats {

@@ -52,20 +52,20 @@ impl Container {
 
     /// Limits the start of each component that is provided after this call; see [`Provided::start_timeout`]. For this limit
     /// and those of the stop and the health check, zero allows no wait at all, and [`Duration::MAX`] is no limit.
-    pub fn start_timeout(&mut self, limit: Duration) -> &mut Self {
-        self.limits.start = limit;
+    pub fn start_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.limits.start = timeout;
         self
     }
 
     /// Limits the stop of each component that is provided after this call; see [`Provided::stop_timeout`].
-    pub fn stop_timeout(&mut self, limit: Duration) -> &mut Self {
-        self.limits.stop = limit;
+    pub fn stop_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.limits.stop = timeout;
         self
     }
 
     /// Limits the health check of each component that is provided after this call.
-    pub fn health_timeout(&mut self, limit: Duration) -> &mut Self {
-        self.limits.health = limit;
+    pub fn health_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.limits.health = timeout;
         self
     }
 

@@ -134,25 +134,25 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Limits the factory and `on_start` together, from the time at which all dependencies have started. After `limit`
+    /// Limits the factory and `on_start` together, from the time at which all dependencies have started. After `timeout`
     /// they are dropped, and the start fails.
-    pub fn start_timeout(self, limit: Duration) -> Self {
-        self.provider.limits.start = limit;
+    pub fn start_timeout(self, timeout: Duration) -> Self {
+        self.provider.limits.start = timeout;
         self
     }
 
     /// Limits `on_stop`, and each cleanup that the component deferred; its tasks and cleanups together have twice as
     /// long. After that the next component is stopped, and the scope that the container is in waits for the remaining
     /// tasks.
-    pub fn stop_timeout(self, limit: Duration) -> Self {
-        self.provider.limits.stop = limit;
+    pub fn stop_timeout(self, timeout: Duration) -> Self {
+        self.provider.limits.stop = timeout;
         self
     }
 
-    /// Limits the health check: after `limit` the component counts as unhealthy. For this limit and those of the start and
+    /// Limits the health check: after `timeout` the component counts as unhealthy. For this limit and those of the start and
     /// the stop, zero allows no wait at all, and [`Duration::MAX`] is no limit.
-    pub fn health_timeout(self, limit: Duration) -> Self {
-        self.provider.limits.health = limit;
+    pub fn health_timeout(self, timeout: Duration) -> Self {
+        self.provider.limits.health = timeout;
         self
     }
 

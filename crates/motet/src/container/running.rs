@@ -137,15 +137,15 @@ impl Running {
         let parent = self.owner.store();
         let store = Store::new(Arc::clone(&parent.graph), Arc::clone(&scope.0), Some(Arc::clone(parent)));
         let name = Name::from("scoped components");
-        let owner =
-            StoreOwner::new(Arc::clone(&store), name, Location::caller()).ok_or(ScopeClosedError(()))?;
+        let owner = StoreOwner::new(Arc::clone(&store), name, Location::caller())
+            .ok_or_else(|| ScopeClosedError::new(&scope.0.name, ()))?;
         let mut state = parent.state();
         // The stop has already collected the open scopes. It would stop the components of this one too late: after the
         // singletons that they use.
         if state.phase != StoreLife::Open {
             drop(state);
             owner.stop_later(Reason::requested("the container is stopped"));
-            return Err(ScopeClosedError(()));
+            return Err(ScopeClosedError::of_container(&parent.host.name, ()));
         }
         // Entries of closed scopes are removed when the list is full, so that it is at most twice as long as the number
         // of scopes that were open at a time.

@@ -14,7 +14,7 @@ use super::slot::{Called, Claim, ListenerFn, ListenerSlot};
 use super::snapshot::{Snapshot, SnapshotEntry};
 use crate::sim;
 use crate::sync::quietly_drop;
-use crate::task::{ScopeClosedError as ScopeEnded, timeout};
+use crate::task::timeout;
 
 /// The result of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,7 +84,7 @@ impl<T: ?Sized + Send + Sync + 'static> ListenerSlot<T> {
                     }
                     Ok(_) => posted.queued += 1,
                     // The task was dropped, and its drop has emptied the inbox.
-                    Err(ScopeEnded(_)) => posted.dropped += 1,
+                    Err(_ended) => posted.dropped += 1,
                 }
             }
         }

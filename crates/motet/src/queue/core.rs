@@ -73,10 +73,10 @@ pub(super) struct QueueCore<T> {
     /// way to the dead letters. An item is counted before it leaves the storage, so that at every moment it is counted
     /// at least once.
     pub(super) unsettled: Padded<AtomicUsize>,
-    /// The number of handles.
-    senders: AtomicUsize,
-    /// The number of handles.
-    receivers: AtomicUsize,
+    /// The number of `Sender`s.
+    sender_handles: AtomicUsize,
+    /// The number of `Receiver`s.
+    receiver_handles: AtomicUsize,
     pub(super) closed: Notify,
     pub(super) settled: Notify,
     /// The queue for dead letters.
@@ -124,8 +124,8 @@ impl<T> QueueCore<T> {
                 abandoned: 0,
             })),
             unsettled: Padded(AtomicUsize::new(0)),
-            senders: AtomicUsize::new(1),
-            receivers: AtomicUsize::new(1),
+            sender_handles: AtomicUsize::new(1),
+            receiver_handles: AtomicUsize::new(1),
             closed: Notify::default(),
             settled: Notify::default(),
             letters,
@@ -162,21 +162,21 @@ impl<T> QueueCore<T> {
     // Handles.
 
     pub(super) fn add_sender(&self) {
-        self.senders.fetch_add(1, Ordering::Relaxed);
+        self.sender_handles.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn drop_sender(&self) {
-        if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.sender_handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();
         }
     }
 
     pub(super) fn add_receiver(&self) {
-        self.receivers.fetch_add(1, Ordering::Relaxed);
+        self.receiver_handles.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn drop_receiver(&self) {
-        if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.receiver_handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             drop(self.end(End::Abandoned));
         }
     }

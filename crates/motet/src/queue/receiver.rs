@@ -14,7 +14,7 @@ use super::recv_waiter::{Receiving, RecvWaiter, RecvWaiterGuard};
 use super::{Lease, TryRecvError};
 use crate::observe::Stats;
 use crate::sim;
-use crate::task::timeout;
+use crate::task;
 
 /// The receiving handle of a queue. Clone it for more receivers: each item goes to one of them.
 ///
@@ -72,20 +72,20 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives the next item, waiting for at most `time`.
+    /// Receives the next item, waiting for at most `timeout`.
     ///
     /// # Cancel safety
     /// As with [`recv`](Self::recv).
     ///
     /// # Errors
-    /// [`TryRecvError`]: no item arrived in `time`, or the queue is closed and no item is left.
+    /// [`TryRecvError`]: no item arrived in `timeout`, or the queue is closed and no item is left.
     ///
     /// # Panics
     /// Outside of a runtime with a timer, if there is no item at once.
     #[track_caller]
-    pub fn recv_timeout(&self, time: Duration) -> impl Future<Output = Result<T, TryRecvError>> {
+    pub fn recv_timeout(&self, timeout: Duration) -> impl Future<Output = Result<T, TryRecvError>> {
         sim::at_named("queue", "receive with a timeout", || self.core.name(), async move {
-            match timeout(time, self.recv()).await {
+            match task::timeout(timeout, self.recv()).await {
                 Ok(Some(item)) => Ok(item),
                 Ok(None) => Err(TryRecvError::Closed),
                 Err(_) => Err(TryRecvError::Empty),

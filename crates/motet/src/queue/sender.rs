@@ -13,7 +13,7 @@ use super::cursors::NoSlot;
 use super::send_waiter::{Closed, SendWaiter, SendWaiterGuard, Sending};
 use super::{AbandonedError, SendError, TrySendError};
 use crate::observe::Stats;
-use crate::task::timeout;
+use crate::task;
 use crate::{mutant, sim};
 use tokio::task::coop;
 
@@ -84,21 +84,25 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Sends an item, waiting for a free slot for at most `time`: with zero it does not wait, with [`Duration::MAX`] it
+    /// Sends an item, waiting for a free slot for at most `timeout`: with zero it does not wait, with [`Duration::MAX`] it
     /// waits without limit.
     ///
     /// # Cancel safety
     /// As with [`send`](Self::send).
     ///
     /// # Errors
-    /// [`TrySendError`] with the item, which was not sent: [`Full`](TrySendError::Full) if no slot became free in `time`.
+    /// [`TrySendError`] with the item, which was not sent: [`Full`](TrySendError::Full) if no slot became free in `timeout`.
     ///
     /// # Panics
     /// Outside of a runtime with a timer, if there is no free slot at once.
     #[track_caller]
-    pub fn send_timeout(&self, item: T, time: Duration) -> impl Future<Output = Result<(), TrySendError<T>>> {
+    pub fn send_timeout(
+        &self,
+        item: T,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), TrySendError<T>>> {
         sim::at_named("queue", "send with a timeout", || self.core.name(), async move {
-            match timeout(time, self.reserve()).await {
+            match task::timeout(timeout, self.reserve()).await {
                 Ok(Ok(permit)) => permit.send(item).map_err(|SendError(item)| TrySendError::Closed(item)),
                 Ok(Err(_)) => Err(TrySendError::Closed(item)),
                 Err(_) => Err(TrySendError::Full(item)),

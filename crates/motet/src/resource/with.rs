@@ -74,8 +74,8 @@ impl<O, R, C> Resource<O, R, C> {
 
     /// Drops the release when it takes longer than this; 5 s unless set. With zero it is dropped where it first waits, with
     /// [`Duration::MAX`] never.
-    pub fn release_timeout(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+    pub fn release_timeout(mut self, timeout: Duration) -> Self {
+        self.limit = timeout;
         self
     }
 

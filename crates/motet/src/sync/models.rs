@@ -283,7 +283,7 @@ fn notification_between_check_and_wait_wakes_every_waiter() {
 }
 
 #[test]
-fn dropped_wait_leaves_the_notification_to_another_waiter() {
+fn waiter_wakes_though_another_wait_is_dropped_concurrently() {
     loom::model(|| {
         let (notify, condition) = (Arc::new(Notify::default()), Arc::new(AtomicBool::new(false)));
         let mut dropped = Box::pin(notify.notified());

@@ -119,7 +119,7 @@ impl Scope {
         let (name, site) = (name.into(), Location::caller());
         // A member until the registration is complete, so that the scope cannot close before it.
         let Some(_member) = Member::enter(&self.0, Class::Work) else {
-            return Err(ScopeClosedError(cleanup));
+            return Err(ScopeClosedError::new(&self.0.name, cleanup));
         };
         let pending = DeferredCleanup { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
         finalizer::push(&self.0, name, site, None, Box::new(pending));

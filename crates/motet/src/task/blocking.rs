@@ -122,7 +122,9 @@ impl Scope {
     {
         let (name, site) = (name.into(), Location::caller());
         // A member until the closure is wrapped, so that a closed scope can hand it back.
-        let Some(member) = Member::enter(&self.0, Class::Work) else { return Err(ScopeClosedError(closure)) };
+        let Some(member) = Member::enter(&self.0, Class::Work) else {
+            return Err(ScopeClosedError::new(&self.0.name, closure));
+        };
         let token = CancelToken::new();
         let spec = Spec::cooperative(name.clone(), site, Class::Work, token.clone());
         let pool = BlockingPool::here(&self.0);

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::ambient::Inside;
 use super::core::{Core, Level, own_list};
 use super::error::{ChildError, TaskError};
-use super::list::{Node, Place};
+use super::list::{ListingState, Node};
 use super::member::Hold;
 use super::stall;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
@@ -31,22 +31,22 @@ pub(crate) struct Spec {
     /// The token of a cooperative child.
     pub(crate) token: Option<CancelToken>,
     /// Here it fits into padding: a byte elsewhere would add a word to every task.
-    pub(super) place: Place,
+    pub(super) listing: ListingState,
 }
 
 impl Spec {
     pub(crate) fn new(name: Name, site: &'static Location<'static>, class: Class, stop: Stop) -> Self {
-        Self { name, site, class, stop, token: None, place: Place::default() }
+        Self { name, site, class, stop, token: None, listing: ListingState::default() }
     }
 
     /// Hides the child from snapshots and reports: it is a task of the library.
     pub(crate) fn hidden(mut self) -> Self {
-        self.place.hide();
+        self.listing.hide();
         self
     }
 
     pub(crate) fn is_hidden(&self) -> bool {
-        self.place.is_hidden()
+        self.listing.is_hidden()
     }
 
     /// The description of a cooperative child, whose cancellation cancels the token.

@@ -361,18 +361,49 @@ impl<E: fmt::Debug> Error for TaskError<E> {}
 /// The error of a scope that has ended. It hands back the future or closure that the scope refused.
 ///
 /// A scope closes when its body, children, services and cleanups have ended. Its children can always start further
-/// children: only a handle that outlived its scope is refused.
-pub struct ScopeClosedError<F>(pub F);
+/// children: only a handle that outlived its scope is refused. A stopped container refuses likewise.
+pub struct ScopeClosedError<F> {
+    scope: Name,
+    refused: F,
+    /// The scope is open, but its container is stopped.
+    container: bool,
+}
+
+impl<F> ScopeClosedError<F> {
+    pub(crate) fn new(scope: &Name, refused: F) -> Self {
+        Self { scope: scope.clone(), refused, container: false }
+    }
+
+    /// The error of a stopped container in the scope.
+    pub(crate) fn of_container(scope: &Name, refused: F) -> Self {
+        Self { container: true, ..Self::new(scope, refused) }
+    }
+
+    /// The name of the scope.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        self.scope.as_str()
+    }
+
+    /// Returns the future or closure that was refused.
+    pub fn into_inner(self) -> F {
+        self.refused
+    }
+}
 
 impl<F> fmt::Debug for ScopeClosedError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ScopeClosedError").finish_non_exhaustive()
+        f.debug_struct("ScopeClosedError").field("scope", &self.scope).finish_non_exhaustive()
     }
 }
 
 impl<F> fmt::Display for ScopeClosedError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the scope has ended and starts no more tasks")
+        let Self { scope, container, .. } = self;
+        match container {
+            false => write!(f, "the scope `{scope}` has ended and starts no more tasks"),
+            true => write!(f, "the container in the scope `{scope}` is stopped"),
+        }
     }
 }
 

@@ -39,7 +39,7 @@ struct Shared {
 
 /// The data of a child beside its links.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct ListingState {
     /// Written under the lock, by the child's own task alone; so that task may read it without.
     listed: Cell<bool>,
     /// The number of the list in its scope. Only the child's own task uses it, like `listed`.
@@ -51,7 +51,7 @@ pub(super) struct Place {
     scope_age: Cell<u32>,
 }
 
-impl Place {
+impl ListingState {
     pub(super) fn hide(&mut self) {
         self.hidden = true;
     }
@@ -99,13 +99,13 @@ impl Node {
 
     /// The number of the list that contains the node.
     pub(crate) fn number(&self) -> u8 {
-        self.spec.place.number.get()
+        self.spec.listing.number.get()
     }
 
     /// Returns `true` if the child is listed. Only the child's own task may call this.
     #[inline]
     pub(crate) fn is_listed(&self) -> bool {
-        self.spec.place.listed.get()
+        self.spec.listing.listed.get()
     }
 }
 
@@ -122,11 +122,11 @@ impl List {
         waker: Option<&Waker>,
         scope_age: Option<Duration>,
     ) {
-        assert!(!node.spec.place.listed.replace(true), "a child is listed once");
-        node.spec.place.number.set(number);
+        assert!(!node.spec.listing.listed.replace(true), "a child is listed once");
+        node.spec.listing.number.set(number);
         if let Some(age) = scope_age {
             let steps = u32::try_from(age.as_millis() / AGE_STEP.as_millis()).unwrap_or(u32::MAX - 1);
-            node.spec.place.scope_age.set(steps + 1);
+            node.spec.listing.scope_age.set(steps + 1);
         }
         // SAFETY: `&mut self` is exclusive, so no other thread accesses the shared part of an unlinked node.
         let shared = unsafe { &mut *node.shared.get() };
@@ -143,7 +143,7 @@ impl List {
 
     /// Takes a listed node off the list. It must be of this list.
     pub(crate) fn remove(&mut self, node: Pin<&Node>) {
-        assert!(node.spec.place.listed.replace(false), "a child is taken off the list once");
+        assert!(node.spec.listing.listed.replace(false), "a child is taken off the list once");
         // SAFETY: `&mut self` is exclusive, and the node is on this list.
         let shared = unsafe { &mut *node.shared.get() };
         shared.waker = None;
@@ -173,7 +173,7 @@ impl List {
             // SAFETY: `&mut self` is exclusive, and one node is shown at a time.
             let shared = unsafe { &*node.shared.get() };
             next = shared.after;
-            let scope_age = node.spec.place.scope_age.get().checked_sub(1).map(|steps| AGE_STEP * steps);
+            let scope_age = node.spec.listing.scope_age.get().checked_sub(1).map(|steps| AGE_STEP * steps);
             show(Listed { spec: &node.spec, scope_age, waker: shared.waker.as_deref() });
         }
     }
@@ -182,7 +182,7 @@ impl List {
 impl Drop for Node {
     #[inline]
     fn drop(&mut self) {
-        if self.spec.place.listed.get() {
+        if self.spec.listing.listed.get() {
             // The scope would read freed memory. This does not happen: the owner of the node unlinks it in its own drop.
             std::process::abort();
         }

@@ -173,8 +173,8 @@ impl ScopeBuilder {
 
     /// Sets the timeout of each release of a resource, after which the release is dropped and reported. With zero, it is
     /// dropped at its first await; with [`Duration::MAX`], never.
-    pub fn release_timeout(mut self, limit: Duration) -> Self {
-        self.release_timeout = limit;
+    pub fn release_timeout(mut self, timeout: Duration) -> Self {
+        self.release_timeout = timeout;
         self
     }
 

@@ -22,7 +22,8 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReasonKind {
-    /// A caller requested it.
+    /// A caller requested it, with [`Reason::requested`]; or a component of the scope did, when the caller closed it. The
+    /// [text](Reason::text) states what happened.
     Requested,
     /// The body or a sibling returned an error.
     Failed,

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::mutant;
 use crate::sim::Site;
 
-/// Limits a future to `time`, from its first poll on.
+/// Limits a future to `timeout`, from its first poll on.
 ///
 /// The future is polled first; only if it is not ready, the clock is read and a timer is set. With zero, a future that is
 /// not ready at its first poll times out. A duration that exceeds the range of the clock, such as [`Duration::MAX`], is no
@@ -48,11 +48,11 @@ use crate::sim::Site;
 /// # });
 /// ```
 #[track_caller]
-pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
+pub fn timeout<F: Future>(timeout: Duration, future: F) -> Timeout<F> {
     Timeout {
         future: Some(future),
         timer: None,
-        limit: Limit::After(time),
+        limit: Limit::After(timeout),
         site: Site::new("timeout", "run").around(),
     }
 }

@@ -211,7 +211,7 @@ async fn resource_released_early_is_released_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_after_the_end_of_its_scope_fails_and_names_it() {
+async fn release_after_the_end_of_its_scope_fails_naming_the_resource() {
     let guard = scope(async |n: &Nursery<Infallible>| {
         Ok(n.acquire("session", async { Ok::<_, io::Error>(1) }, async |_, _| ()).await.unwrap())
     });

@@ -319,7 +319,7 @@ fn hangup_stops_the_program_unless_ignored_at_start() {
 
 /// A task whose first poll does not end.
 #[test]
-fn task_that_never_yields_is_named_when_the_program_gives_up() {
+fn program_that_gives_up_names_only_the_task_that_never_yields() {
     let (code, printed) = Program::start("hog").end();
     assert_eq!(code, Some(124), "{printed}");
     assert!(printed.contains("stuck: `hog`"), "{printed}");

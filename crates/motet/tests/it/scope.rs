@@ -152,7 +152,7 @@ async fn panic_of_a_child_resumes_after_its_siblings_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cooperative_child_is_dropped_after_the_grace() {
+async fn cooperative_child_that_hangs_delays_its_scope_by_the_grace() {
     let begin = Instant::now();
     let failed = Scope::builder().grace(SECOND * 2).timeout(SECOND).run(async |n: &Nursery<Infallible>| {
         n.spawn_coop("deaf", async |_| pending::<()>().await);
@@ -267,8 +267,8 @@ async fn closed_scope_hands_a_refused_future_back() {
     let handle = handle.unwrap();
     assert!(handle.is_closed());
     let refused = handle.spawn("late", async { 7 }).unwrap_err();
-    assert_eq!(refused.to_string(), "the scope has ended and starts no more tasks");
-    assert_eq!(refused.0.await, 7);
+    assert_eq!(refused.to_string(), "the scope `scope` has ended and starts no more tasks");
+    assert_eq!(refused.into_inner().await, 7);
 }
 
 #[tokio::test(start_paused = true)]

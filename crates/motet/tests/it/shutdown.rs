@@ -146,7 +146,7 @@ async fn total_limits_the_time_of_all_phases() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn total_limits_a_cleanup_that_never_ends() {
+async fn total_limits_the_wait_for_a_child_that_never_ends() {
     let begin = Instant::now();
     let finished = App::new().name("stuck").total(SECOND * 4).grace(SECOND * 100).run_until(
         after(1),
@@ -459,7 +459,7 @@ async fn cancelling_a_member_leaves_its_phase_running() {
 #[should_panic(
     expected = r#"the app has no phase `drian`: declare it with `App::phase`, or use one of ["drain", "flush", "close"]"#
 )]
-async fn unknown_phase_panics() {
+async fn use_of_an_undeclared_phase_panics_naming_the_declared_ones() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         app.in_phase("drian").service("http", async {});
         Ok(())
@@ -484,7 +484,7 @@ async fn app_with_a_duplicate_or_reserved_phase_starts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn total_runs_from_the_stop_and_not_from_its_reason() {
+async fn shutdown_time_counts_from_the_stop_not_from_an_older_reason() {
     let reason = Reason::requested("enough");
     let stop = async {
         sleep(SECOND * 60).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use motet::task::{Nursery, StallWatch, scope};
 
 #[tokio::test]
-async fn blocked_poll_is_reported_once_with_its_task() {
+async fn blocked_poll_is_reported_with_its_task_site_and_duration() {
     let (found, stalls) = mpsc::channel();
     let watch = StallWatch::start(Duration::from_millis(5), move |stall| found.send(stall).unwrap()).unwrap();
     let stall = scope(async |n: &Nursery<Infallible>| {

@@ -15,7 +15,7 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: FUTURES, cancel, sweep };
 
 #[test]
-fn hanging_call_dropped_anywhere_frees_slot_and_connection() {
+fn hanging_call_dropped_anywhere_frees_its_slot() {
     cancel();
 }
 

@@ -27,7 +27,7 @@ pub(super) const FUTURES: &[&str] = &[
 ];
 
 #[test]
-fn call_dropped_anywhere_frees_slot_and_connection() {
+fn call_dropped_anywhere_frees_its_slot_for_a_later_call() {
     cancel();
 }
 

@@ -42,7 +42,7 @@ fn found(planted: &'static str, by: &By) {
 
 /// Bugs of the library which show in a call as well.
 #[test]
-fn planted_bugs_of_the_library_are_found_through_calls() {
+fn three_planted_bugs_of_motet_are_found_through_http_calls() {
     found("bulkhead.keep_place", &By::Cancel(&calls::DRIVER));
     found("breaker.keep_cancelled_probe", &By::Cancel(&calls::DRIVER));
     found("resilience.wait_past_deadline", &By::Sweep(&bounds::DRIVER));

@@ -13,7 +13,7 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &["connect::Connections::send"], cancel, sweep };
 
 #[test]
-fn request_dropped_anywhere_frees_its_connection() {
+fn request_dropped_anywhere_leaves_no_connection_past_its_scope() {
     cancel();
 }
 

@@ -24,7 +24,7 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &["connect::Connections::send"], cancel, sweep };
 
 #[test]
-fn call_dropped_anywhere_drops_its_connection_and_body() {
+fn scope_dropped_anywhere_in_a_call_drops_connection_and_body() {
     cancel();
 }
 

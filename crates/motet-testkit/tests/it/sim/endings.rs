@@ -14,7 +14,7 @@ use super::{failure, spawn, work};
 const BLOCKED_AT: Duration = Duration::from_secs(3);
 
 #[test]
-fn deadlock_report_contains_the_time_at_which_it_began() {
+fn deadlock_is_reported_with_its_begin_and_the_live_tasks() {
     let failure = failure(
         sim(|| async {
             sleep(BLOCKED_AT).await;
@@ -80,7 +80,7 @@ fn service_that_yields_for_ever_hits_the_step_limit() {
 }
 
 #[test]
-fn slow_work_hits_the_time_limit() {
+fn body_that_sleeps_for_ever_hits_the_limit_of_virtual_time() {
     failure(
         sim(|| async {
             loop {

@@ -13,7 +13,7 @@ use crate::resilience::{
 /// The part of a single policy.
 type SinglePolicy<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R>;
 
-/// Returns a part that limits how long the inner parts may run. After `within` their future is dropped, and then the
+/// Returns a part that limits how long the inner parts may run. After `timeout` their future is dropped, and then the
 /// answer is created.
 ///
 /// With zero, the inner parts time out at their first wait; with [`Duration::MAX`] they never do. Inside of a
@@ -33,8 +33,8 @@ type SinglePolicy<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, Int
 /// # Ok(())
 /// # }
 /// ```
-pub fn timeout(within: Duration) -> SinglePolicy<Timeout> {
-    pipeline(Pipeline::new().timeout(within))
+pub fn timeout(timeout: Duration) -> SinglePolicy<Timeout> {
+    pipeline(Pipeline::new().timeout(timeout))
 }
 
 /// Returns a part that calls the inner parts again when they fail: see [`Retry`].

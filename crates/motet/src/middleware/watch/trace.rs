@@ -48,9 +48,9 @@ where
         let ended_in = span.clone();
         let call = watched(request, next, move |end: CallEnd<'_, R>, took| {
             let how = match end {
-                CallEnd::Answered(_) => "answered",
-                CallEnd::Dropped => "dropped",
-                CallEnd::Panicked => "panicked",
+                CallEnd::Answered(_) => "the call returned",
+                CallEnd::Dropped => "the call was dropped",
+                CallEnd::Panicked => "the call panicked",
             };
             ended_in.in_scope(|| crate::log::debug!(?took, "{how}"));
         });

@@ -168,7 +168,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
         let (name, site) = (name.into(), Location::caller());
         // A member of the scope for the moment, so that the scope cannot close between the starts of two workers.
         let Some(_member) = Member::enter(&scope.0, self.class) else {
-            return Err(ScopeClosedError(handler));
+            return Err(ScopeClosedError::new(&scope.0.name, handler));
         };
         let counters = Arc::new(Counters::default());
         let shown = Arc::clone(&counters);

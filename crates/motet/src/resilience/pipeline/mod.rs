@@ -150,20 +150,20 @@ impl<L, C> Pipeline<L, C> {
 
     /// Limits the total time of the policies that follow: attempts and the delays between them. Zero cuts off every
     /// call that waits, [`Duration::MAX`] none.
-    pub fn timeout(self, within: Duration) -> Pipeline<L::Out, C>
+    pub fn timeout(self, timeout: Duration) -> Pipeline<L::Out, C>
     where
         L: Append<Timeout>,
     {
-        self.layer(Timeout { within, limited: Limited::Total })
+        self.layer(Timeout { within: timeout, limited: Limited::Total })
     }
 
     /// Limits the time of one attempt, inside a retry or a hedge. Zero cuts off every attempt that waits,
     /// [`Duration::MAX`] none.
-    pub fn attempt_timeout(self, within: Duration) -> Pipeline<L::Out, C>
+    pub fn attempt_timeout(self, timeout: Duration) -> Pipeline<L::Out, C>
     where
         L: Append<Timeout>,
     {
-        self.layer(Timeout { within, limited: Limited::Attempt })
+        self.layer(Timeout { within: timeout, limited: Limited::Attempt })
     }
 
     /// Repeats failed calls of the policies that follow.

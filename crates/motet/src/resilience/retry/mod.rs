@@ -133,8 +133,8 @@ impl Retry {
     /// It cuts off the attempt in flight; with zero, as soon as an attempt waits. [`Duration::MAX`] is no limit. A
     /// delay that would end past it does not begin: the call ends at once with [`ErrorKind::OutOfTime`].
     #[must_use]
-    pub fn timeout(mut self, within: Duration) -> Self {
-        self.timeout = Some(within);
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -172,8 +172,8 @@ impl Retry {
     /// Limits the time of each attempt; an attempt that is cut off is retried. Zero cuts off every attempt that waits,
     /// [`Duration::MAX`] none.
     #[must_use]
-    pub fn attempt_timeout(mut self, within: Duration) -> Self {
-        self.attempt_timeout = Some(within);
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
         self
     }
 

@@ -153,7 +153,7 @@ async fn pending_posts_run_after_the_last_handle_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_batcher_keeps_no_task() {
+async fn idle_batcher_with_a_max_delay_keeps_no_task() {
     within(async |n| {
         let batcher = tenfold(Batcher::builder(n).max_delay(ms(5)), &Batches::new(), 0);
         let tasks = || (n.snapshot().tasks.len(), n.snapshot().starting);
@@ -167,7 +167,7 @@ async fn idle_batcher_keeps_no_task() {
 
 /// From many threads, while the batcher is closed, or its scope ends: each item is answered, or handed back.
 #[test]
-fn items_submitted_during_a_close_are_answered_or_handed_back() {
+fn items_submitted_as_a_batcher_ends_are_answered_or_returned() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     for round in 0..150 {

@@ -1,6 +1,6 @@
 //! The items of a batch, and the time at which it runs.
 
-use motet::batch::{Batcher, BatcherBuilder, BatcherConfigError, PostError, SubmitError};
+use motet::batch::{Batcher, BatcherBuilder, BatcherConfigError, SubmitError};
 use tokio::time::sleep;
 
 use super::{Batches, HOUR, ms, submit, tenfold, within};
@@ -77,8 +77,9 @@ async fn batches_stay_within_max_weight_and_heavier_items_are_refused() {
         let builder = Batcher::builder(n).max_weight(10, weigh).max_items(4).max_delay(ms(5));
         let batcher = tenfold(builder, &batches, 0);
         let refused = batcher.submit(11).await.unwrap_err();
-        assert!(matches!(refused, SubmitError::TooHeavy(11)));
-        assert!(matches!(batcher.try_post(12), Err(PostError::TooHeavy(12))));
+        assert!(matches!(refused, SubmitError::TooHeavy { item: 11, .. }));
+        let message = "the item has the weight 12, and a batch holds at most 10 (`max_weight`)";
+        assert_eq!(batcher.try_post(12).unwrap_err().to_string(), message);
         for item in [4, 4, 4, 10, 1, 1, 1, 1, 2] {
             batcher.post(item).await.unwrap();
         }
@@ -116,8 +117,8 @@ async fn invalid_batch_limits_are_refused() {
         assert_eq!(build(Batcher::builder(n).max_in_flight(0)), BatcherConfigError::NoneInFlight);
         assert_eq!(build(Batcher::builder(n).max_weight(0, |_| 1)), BatcherConfigError::NoWeight);
         assert_eq!(
-            build(Batcher::builder(n).max_items(8).max_waiting(7)),
-            BatcherConfigError::WaitingBelowBatch
+            build(Batcher::builder(n).max_items(8).max_waiting(7)).to_string(),
+            "`max_waiting` is 7; it must be at least `max_items`, which is 8"
         );
     })
     .await;

@@ -66,7 +66,7 @@ async fn batch_from_which_many_items_were_removed_runs_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn newcomers_queue_behind_the_line_at_max_waiting() {
+async fn posts_at_max_waiting_queue_and_try_post_cannot_overtake_them() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Batcher::builder(n).max_items(2).max_waiting(2).max_in_flight(1).max_delay(None);

@@ -46,7 +46,7 @@ async fn required_dependency_lowers_health_and_optional_one_degrades() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hanging_or_panicked_check_and_panicked_task_are_unhealthy() {
+async fn hanging_check_and_panic_of_check_or_task_mean_unhealthy() {
     let ended = within(async |n| {
         let mut c = Container::new();
         c.health_timeout(millis(200));

@@ -189,7 +189,7 @@ async fn container_stop_may_take_longer_than_the_release_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_a_stop_are_reported_and_the_others_stop() {
+async fn failures_of_a_stop_are_reported_and_other_components_stop() {
     struct DropsBadly;
     impl Drop for DropsBadly {
         fn drop(&mut self) {

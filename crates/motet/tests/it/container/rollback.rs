@@ -121,7 +121,7 @@ async fn component_whose_on_start_fails_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn panics_of_factories_or_their_dropped_futures_fail_the_start() {
+async fn panics_of_factories_and_their_dropped_futures_are_reported() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {

@@ -31,7 +31,7 @@ pub(super) const READ: Driver = Driver {
 };
 
 #[test]
-fn emit_dropped_anywhere_leaves_no_listener_running() {
+fn scope_dropped_during_an_emit_leaves_no_listener_running() {
     cancel_emitted();
 }
 
@@ -41,7 +41,7 @@ fn every_order_calls_a_listener_once_per_event_and_none_if_off() {
 }
 
 #[test]
-fn drain_dropped_anywhere_leaves_no_task_and_keeps_the_order() {
+fn scope_dropped_amid_posts_leaves_no_task_and_keeps_order() {
     cancel_posted();
 }
 
@@ -51,7 +51,7 @@ fn every_order_delivers_all_queued_posts_in_order() {
 }
 
 #[test]
-fn wait_of_a_reader_dropped_anywhere_leaves_no_task() {
+fn scope_with_event_readers_dropped_anywhere_leaves_no_task() {
     cancel_read();
 }
 

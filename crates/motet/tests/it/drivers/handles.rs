@@ -18,7 +18,7 @@ pub(super) const SHARED: Driver =
     Driver { drives: &["task::SharedTask"], cancel: cancel_shared, sweep: sweep_shared };
 
 #[test]
-fn wait_for_a_task_dropped_anywhere_leaves_no_task() {
+fn scope_dropped_during_a_wait_for_a_task_leaves_no_task() {
     cancel_task();
 }
 
@@ -28,7 +28,7 @@ fn every_order_of_task_and_cancel_reports_value_reason_or_panic() {
 }
 
 #[test]
-fn wait_for_a_shared_task_dropped_anywhere_leaves_no_task() {
+fn scope_dropped_during_waits_for_a_shared_task_leaves_no_task() {
     cancel_shared();
 }
 

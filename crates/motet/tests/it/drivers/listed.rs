@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::DRIVERS;
 
 #[test]
-fn every_public_future_has_a_driver_and_every_driver_a_future() {
+fn every_public_future_has_a_driver_and_every_driven_one_exists() {
     let sources = sources();
     assert!(sources.len() > 20, "the sources are not where this looks for them");
     let found: BTreeSet<String> = sources

@@ -36,7 +36,7 @@ pub(super) const PIPELINE: Driver = Driver {
 };
 
 #[test]
-fn retry_dropped_anywhere_refunds_its_charge_and_drops_attempts() {
+fn dropped_retry_pays_for_begun_attempts_only_and_drops_them() {
     cancel_retry();
 }
 

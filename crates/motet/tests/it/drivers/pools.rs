@@ -22,7 +22,7 @@ pub(super) const DRIVER: Driver =
     Driver { drives: &["pool::Pool::acquire", "pool::Pool::close", "pool::Pool::warm_up"], cancel, sweep };
 
 #[test]
-fn acquire_dropped_anywhere_loses_no_connection_and_no_slot() {
+fn pool_call_dropped_anywhere_loses_no_connection_and_no_slot() {
     cancel();
 }
 

@@ -15,7 +15,7 @@ use crate::notes::Live;
 pub(super) const DRIVER: Driver = Driver { drives: &["task::Nursery::start"], cancel, sweep };
 
 #[test]
-fn start_of_a_child_dropped_anywhere_ends_the_child() {
+fn scope_dropped_anywhere_ends_the_child_that_it_starts() {
     cancel();
 }
 

@@ -29,7 +29,7 @@ use crate::notes::{Alive, Live};
 pub(super) const DRIVER: Driver = Driver { drives: &["stream::PipeTo"], cancel, sweep };
 
 #[test]
-fn stream_dropped_anywhere_leaves_no_task_source_or_item() {
+fn dropped_stream_leaves_nothing_alive_and_paused_pipe_resumes() {
     cancel();
 }
 

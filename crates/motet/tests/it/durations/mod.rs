@@ -53,12 +53,12 @@ fn every_duration_setting_has_a_row_in_the_test_table() {
 }
 
 #[test]
-fn extreme_durations_of_tasks_behave_as_their_table_says() {
+fn extreme_durations_of_tasks_apps_containers_fit_their_table() {
     check(&tasks::table());
 }
 
 #[test]
-fn extreme_durations_of_queues_and_streams_behave_as_tabulated() {
+fn extreme_durations_of_queues_streams_batches_fit_their_table() {
     check(&flows::table());
 }
 

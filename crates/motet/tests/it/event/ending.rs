@@ -52,7 +52,7 @@ async fn listener_is_dropped_with_its_scope() {
 }
 
 #[tokio::test]
-async fn end_of_the_scope_drops_listeners_that_hold_the_emitter() {
+async fn ended_scope_drops_listeners_though_one_holds_its_emitter() {
     let (kept, listener) = held();
     let mut outlives = None;
     scope(async |n: &Nursery| {

@@ -89,7 +89,7 @@ async fn cloned_chains_change_independently() {
 }
 
 #[tokio::test]
-async fn chain_that_ends_in_a_handler_runs_both_in_order() {
+async fn chain_that_ends_in_another_chain_begins_before_it() {
     let log = Log::default();
     let inner = Chain::new().with(Noting("inner", log.clone())).to(double);
     let outer = Chain::new().with(Noting("outer", log.clone())).to(inner.clone());

@@ -171,7 +171,7 @@ async fn inner_call_that_loses_a_race_is_dropped_at_once() {
 }
 
 #[tokio::test]
-async fn concurrent_calls_share_the_state_of_a_middleware() {
+async fn calls_of_100_tasks_share_the_state_of_a_middleware() {
     let count = Arc::new(AtomicU32::new(0));
     async fn counted(count: Arc<AtomicU32>, n: u32, next: Next<u32, u32>) -> u32 {
         count.fetch_add(1, Ordering::Relaxed);

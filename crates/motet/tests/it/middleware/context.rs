@@ -8,7 +8,7 @@ use motet::middleware::{Chain, Context, Next};
 struct Id(u32);
 
 #[tokio::test]
-async fn context_values_are_seen_only_inside_of_their_middleware() {
+async fn context_value_is_seen_by_inner_middleware_and_the_handler() {
     let add = async |n: u32, next: Next<u32, Option<u32>>| {
         assert!(next.context().is_empty());
         next.with(Id(n)).run(n).await

@@ -43,7 +43,7 @@ async fn deep_chain_that_only_forwards_does_not_overflow_the_stack() {
 }
 
 #[tokio::test]
-async fn deep_chain_with_state_does_not_overflow_the_stack() {
+async fn deep_chain_that_logs_each_part_does_not_overflow_the_stack() {
     let log = Log::default();
     let chain = (0..DEEP).fold(Chain::new(), |chain, _| chain.with(Noting("part", log.clone())));
     let handler = chain.to(async |n: u64| {

@@ -264,7 +264,7 @@ async fn rate_limit_and_bulkhead_reject_calls_above_their_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_and_retry_work_on_answers_that_are_no_result() {
+async fn timeout_and_retry_accept_answer_types_other_than_result() {
     #[derive(Debug, PartialEq)]
     struct Response(u16);
     let calls: Arc<AtomicU32> = Arc::default();

@@ -139,7 +139,7 @@ async fn catch_panic_turns_a_panic_into_an_answer() {
 }
 
 #[tokio::test]
-async fn catch_panic_handles_a_payload_that_panics_on_drop() {
+async fn catch_panic_answers_though_its_payload_panics_on_drop() {
     struct Mine;
     impl Drop for Mine {
         fn drop(&mut self) {
@@ -209,5 +209,5 @@ async fn trace_makes_a_span_per_call_and_logs_how_the_call_ended() {
     let _guard = tracing::subscriber::set_default(subscriber);
     assert_eq!(handler.call(1).await, 1);
     assert!(timeout(SECOND / 2, handler.call(1)).await.is_err());
-    assert_eq!(log.read(), ["span user", "answered", "span user", "dropped"]);
+    assert_eq!(log.read(), ["span user", "the call returned", "span user", "the call was dropped"]);
 }

@@ -100,6 +100,11 @@ impl Backend {
         self.0.attempts.load(SeqCst)
     }
 
+    /// Connects in flight.
+    pub(crate) fn connecting(&self) -> usize {
+        self.0.connecting.load(SeqCst)
+    }
+
     /// The largest number of concurrent connects.
     pub(crate) fn connecting_peak(&self) -> usize {
         self.0.connecting_peak.load(SeqCst)

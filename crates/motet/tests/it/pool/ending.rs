@@ -185,7 +185,7 @@ async fn cancelled_or_dropped_scope_closes_connections_of_its_pool() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pool_closes_when_its_last_handle_is_dropped() {
+async fn pool_closes_when_its_handles_and_guards_are_dropped() {
     let backend = Backend::default();
     scope(async |n: &Nursery<Infallible>| {
         for _ in 0..100 {

@@ -151,7 +151,7 @@ async fn connection_handed_to_a_dropped_waiter_goes_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_of_a_dropped_waiter_is_closed_above_the_maximum() {
+async fn dropped_waiter_of_a_shrunk_pool_leaves_no_extra_connection() {
     let backend = Backend::limited_to(2);
     with_pool(
         &backend,
@@ -269,7 +269,7 @@ async fn waiter_moved_to_another_task_is_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn broken_poisoned_or_unrecycled_connection_is_replaced() {
+async fn connection_is_replaced_if_broken_poisoned_or_recycle_panics() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -373,7 +373,7 @@ async fn resize_lowers_the_maximum_of_a_pool_that_is_not_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resize_closes_and_opens_connections_at_once() {
+async fn resize_closes_idle_connections_and_opens_one_for_a_waiter() {
     let backend = Backend::default();
     backend.behave(|b| b.close_takes = millis(20));
     with_pool(

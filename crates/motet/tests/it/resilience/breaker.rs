@@ -357,7 +357,7 @@ async fn without_its_panic<F: Future>(future: F) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn owned_permit_counts_after_its_handle_is_dropped() {
+async fn owned_permit_counts_after_its_breaker_handle_is_dropped() {
     let breaker = built(consecutive(2));
     let other = breaker.clone();
     let permits = [(); 2].map(|()| breaker.try_acquire().unwrap().into_owned());

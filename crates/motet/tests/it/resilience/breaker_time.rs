@@ -176,7 +176,7 @@ async fn breaker_jitter_leaves_the_random_draws_of_callers_unchanged() {
 
 /// A breaker that outlives a runtime, such as a static, is used with another clock, which is paused.
 #[test]
-fn breaker_keeps_its_open_time_across_clocks() {
+fn breaker_opens_for_its_full_time_on_a_clock_that_is_behind() {
     let breaker = CircuitBreaker::builder().consecutive_failures(1).open_for(Backoff::constant(seconds(30)));
     let breaker = built(breaker);
     let open = || assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(seconds(30)));

@@ -18,7 +18,7 @@ fn trips_after(failures: u32) -> CircuitBreaker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn breaker_in_a_retry_counts_attempts_and_ends_it_when_open() {
+async fn retry_ends_once_its_attempts_have_opened_an_inner_breaker() {
     let breaker = trips_after(2);
     let pipeline = Pipeline::new().retry(steady(millis(10)).attempts(5).unwrap()).breaker(breaker.clone());
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();

@@ -97,7 +97,7 @@ async fn extra_attempts_begin_each_after_its_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delay_of_duration_max_never_hedges() {
+async fn delay_of_duration_max_does_not_hedge_a_call_of_1000_hours() {
     let script: Script = &[(3_600_000_000, Ok("first"))];
     let (result, took, _) = play(Hedge::after_fn(|_| Duration::MAX), script).await;
     assert_eq!((result.unwrap(), took), ("first", 3_600_000_000));

@@ -33,7 +33,7 @@ async fn rate_limiter_refills_at_its_rate_up_to_its_burst() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn call_above_the_burst_is_rejected_at_once_and_takes_no_cell() {
+async fn call_above_the_burst_is_rejected_and_takes_no_cell() {
     let limiter = RateLimiter::builder(10, seconds(1)).burst(3).build().unwrap();
     let rejected = limiter.acquire(4).await.unwrap_err();
     assert_eq!(rejected.retry_after(), None);

@@ -54,7 +54,7 @@ async fn removed_key_gets_a_new_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_key_gets_a_breaker_when_all_are_open() {
+async fn new_key_gets_a_breaker_in_a_registry_full_of_open_ones() {
     let breakers = CircuitBreakers::with_builder(max(3), CircuitBreaker::builder()).unwrap();
     (0..3).for_each(|key| breakers.get(&key).force_open());
     assert!(breakers.get(&3).try_acquire().is_ok());

@@ -39,7 +39,7 @@ async fn retry_makes_exactly_its_attempts_and_keeps_the_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_of_a_retry_double() {
+async fn waits_of_exponential_backoff_without_jitter_double() {
     let (times, result) = times(&doubling().attempts(4).unwrap(), 3).await;
     assert_eq!(result.unwrap(), 4);
     assert_eq!(times, [millis(0), millis(100), millis(300), millis(700)]);
@@ -172,7 +172,7 @@ async fn wait_that_would_end_past_the_deadline_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadline_of_a_retry_drops_the_attempt_and_begins_no_more() {
+async fn deadline_ends_a_hanging_attempt_and_prevents_further_ones() {
     let begin = Instant::now();
     let deadline = begin + millis(1_000);
     let retry = || steady(millis(400)).attempts(100).unwrap().deadline(deadline);
@@ -192,7 +192,7 @@ async fn deadline_of_a_retry_drops_the_attempt_and_begins_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nearest_of_three_limits_ends_the_call() {
+async fn nearest_of_deadline_timeout_and_attempt_timeout_ends_a_call() {
     for (cut_off, timeout, attempt, kind) in [
         (10, 20, 30, ErrorKind::TimedOut),
         (30, 10, 20, ErrorKind::TimedOut),

@@ -134,7 +134,7 @@ impl Fetch for Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn boxed_method_may_use_a_policy_of_its_object() {
+async fn method_with_a_boxed_future_may_use_a_policy_of_its_object() {
     let client = Client { retry: Retry::new(), pipeline: pipeline!().boxed() };
     let client: Box<dyn Fetch> = Box::new(client);
     assert_eq!(client.fetch("four").await, Ok(8));

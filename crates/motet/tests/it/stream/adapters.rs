@@ -178,7 +178,7 @@ fn closed_queue_ends_pipe_to_before_an_item_is_taken() {
 }
 
 #[test]
-fn waiting_pipe_to_ends_when_the_queue_is_closed() {
+fn closing_a_full_queue_ends_pipe_to_with_its_waiting_item() {
     block_on(async {
         scope(async |n: &Nursery| {
             let (sender, receiver) = queue::bounded(1).unwrap();

@@ -69,7 +69,7 @@ fn error_of_a_try_generator_follows_its_items_once() {
 }
 
 #[test]
-fn last_item_is_yielded_after_the_body_ended_or_panicked() {
+fn dropped_emit_yields_its_item_after_the_body_ends_or_panics() {
     let mut stream = pin!(generator(async |mut y| begin(&mut y.emit(1)).await));
     assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(1)));
     assert_eq!(poll_once(stream.as_mut()), Poll::Ready(None));
@@ -274,7 +274,7 @@ fn emit_on_another_thread_panics() {
 }
 
 #[test]
-fn dropped_and_leaked_emits_keep_their_items_in_order() {
+fn dropped_or_leaked_emits_yield_in_order_if_they_had_room() {
     let stream = generator(async |mut y| {
         begin(&mut y.emit(1)).await;
         y.emit(2).await;
@@ -352,7 +352,7 @@ fn emit_in_gather_or_a_local_scope_is_woken() {
 }
 
 #[test]
-fn emit_from_a_waker_panics_and_the_stream_continues() {
+fn emit_from_a_waker_panics_and_adds_no_item_to_the_stream() {
     struct Evil(Mutex<Option<Yielder<u32>>>);
     impl Wake for Evil {
         fn wake(self: Arc<Self>) {

@@ -246,7 +246,7 @@ async fn ended_scope_refuses_workers_and_drops_their_receivers() {
 
 /// Without a receiver beside those of the workers, no receiver can take the items that the workers leave.
 #[tokio::test(start_paused = true)]
-async fn join_fails_when_the_last_workers_are_cancelled() {
+async fn join_fails_when_cancelled_workers_had_the_last_receiver() {
     let (sender, receiver) = queue::bounded(8).unwrap();
     let left = scope(async |n: &Nursery| {
         let workers = receiver.workers(1).unwrap();

@@ -365,7 +365,7 @@ proptest! {
 
     /// After any steps, with calls that never end, time alone makes the next call pass.
     #[test]
-    fn time_alone_lets_the_breaker_admit_a_call(steps in steps()) {
+    fn time_alone_lets_a_breaker_that_is_not_forced_admit_a_call(steps in steps()) {
         let mut now = Instant::now();
         let mut machine = BreakerMachine::new(config());
         let mut in_flight = Vec::new();

@@ -61,7 +61,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn every_order_of_steps_yields_all_results_within_the_window(
+    fn every_order_yields_all_results_and_stays_within_the_window(
         ordered in any::<bool>(),
         workers in 1_usize..4,
         window in prop::option::of(1_usize..9),

@@ -97,7 +97,7 @@ fn backoff_grows_until_a_long_life_resets_it() {
 }
 
 #[test]
-fn life_that_was_never_ready_does_not_reset_the_backoff() {
+fn restart_that_is_never_ready_does_not_reset_the_backoff() {
     let mut now = Instant::now();
     let mut machine = machine(&[Restart::Permanent]);
     commands(&mut machine, now);
