@@ -165,6 +165,29 @@ impl<T> QueueCore<T> {
         self.sender_handles.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Adds a sender, unless the last one was dropped: a queue that the last sender has closed stays closed.
+    pub(super) fn add_sender_unless_last_dropped(&self) -> bool {
+        if mutant!("queue.upgrade_closed") {
+            self.add_sender();
+            return true;
+        }
+        let mut senders = self.senders.load(Ordering::Relaxed);
+        // A `fetch_add` that is undone if the count was 0 would raise the count for a moment, and a second weak sender would
+        // take the closed queue for an open one.
+        while senders != 0 {
+            match self.senders.compare_exchange_weak(
+                senders,
+                senders + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => senders = now,
+            }
+        }
+        false
+    }
+
     pub(super) fn drop_sender(&self) {
         if self.sender_handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close();

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::{mutant, sim};
 ///
 /// The item keeps its slot in the queue. Settling is asynchronous and can fail, so that a queue on another machine, where
 /// the item may have been handed out again, can have the same interface.
+///
+/// The lease dereferences to the item. A change of the item is kept when the item returns to the queue, which does not
+/// compute the rank or the due time of the item again.
 ///
 /// # Drop
 /// The item returns to the front of the queue, and the attempt counts. After the last attempt it goes to the dead
@@ -56,6 +59,57 @@ impl<T> Lease<T> {
             drop(entry);
         }
         Ok(())
+    }
+
+    /// Settles the item as done, which frees its slot, and passes the item to `then`. Returns the result of `then`.
+    ///
+    /// `then` runs before the item is settled: when a [`join`](super::Sender::join) has returned, `then` has run for each
+    /// item.
+    ///
+    /// # When to use
+    /// To keep the item, or a part of it, without a clone. With `|item| item` it returns the item.
+    ///
+    /// # Cancel safety
+    /// As with [`done`](Self::done).
+    ///
+    /// # Errors
+    /// [`LeaseError`]: the lease was void. `then` was not called, and the item is dropped: it was, or will be, handed out
+    /// again, or `shutdown_now` was called.
+    ///
+    /// # Panics
+    /// Passes a panic of `then` on. The item is settled.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = motet::queue::bounded(4)?;
+    /// sender.send(String::from("page")).await?;
+    /// let mut visited = Vec::new();
+    /// let mut lease = receiver.lease().await.expect("a page");
+    /// lease.push_str(" 1");
+    /// lease.done_with(|page| visited.push(page)).await?;
+    /// assert_eq!(visited, ["page 1"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn done_with<R>(self, then: impl FnOnce(T) -> R) -> impl Future<Output = Result<R, LeaseError>> {
+        sim::at("lease", "done with", async move { self.end_with(then) })
+    }
+
+    fn end_with<R>(mut self, then: impl FnOnce(T) -> R) -> Result<R, LeaseError> {
+        self.check()?;
+        let Some(entry) = self.entry.take() else { unreachable!("settling a lease consumes it") };
+        // Dropped after `then`, also if `then` panics.
+        let settles = Settles(&self.core);
+        if mutant!("queue.settle_before_then") {
+            drop(settles);
+            return Ok(then(entry.item));
+        }
+        let result = then(entry.item);
+        drop(settles);
+        Ok(result)
     }
 
     /// Requests more time. A queue in memory has no time limit, and grants the request.
@@ -159,6 +213,24 @@ impl<T> Deref for Lease<T> {
             Some(entry) => &entry.item,
             None => unreachable!("settling a lease consumes it"),
         }
+    }
+}
+
+impl<T> DerefMut for Lease<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.entry {
+            Some(entry) => &mut entry.item,
+            None => unreachable!("settling a lease consumes it"),
+        }
+    }
+}
+
+/// Settles a leased item when it is dropped.
+struct Settles<'a, T>(&'a QueueCore<T>);
+
+impl<T> Drop for Settles<'_, T> {
+    fn drop(&mut self) {
+        self.0.settle();
     }
 }
 

@@ -35,6 +35,7 @@
 //! | send from code that cannot wait, where something else limits the number of items | [`unbounded`] |
 //! | keep an item when the task that works on it fails | [`Receiver::lease`] |
 //! | call a function for each item, concurrently, and in order for each key | [`Receiver::workers`] |
+//! | send to a queue from the code that receives from it | [`Sender::downgrade`] |
 //! | keep the item when a send is cancelled | [`Sender::reserve`], [`Sender::send_all`] |
 //!
 //! # Guarantees
@@ -100,5 +101,5 @@ pub use error::{AbandonedError, LeaseError, QueueConfigError, SendError, TryRecv
 pub use lease::Lease;
 pub use receiver::Receiver;
 pub(crate) use sender::PollSender;
-pub use sender::{Permit, Sender};
+pub use sender::{Permit, Sender, WeakSender};
 pub use workers::{Crew, CrewStats, Job, Workers};

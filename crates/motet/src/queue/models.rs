@@ -183,3 +183,23 @@ fn sender_wakes_when_a_lease_and_a_take_race_for_the_item() {
         takes.join().unwrap();
     });
 }
+
+#[test]
+fn upgrade_succeeds_only_before_the_last_sender_is_dropped() {
+    model(3, || {
+        let core = queue(2);
+        let upgrades = |core: &QueueCore<Box<u32>>| {
+            if core.add_sender_unless_last_dropped() {
+                assert!(!core.cursors.is_closed(), "the queue of a living sender is closed");
+                core.drop_sender();
+            }
+        };
+        let drops = on_a_thread(&core, |core| core.drop_sender());
+        let other = on_a_thread(&core, upgrades);
+        upgrades(&core);
+        drops.join().unwrap();
+        other.join().unwrap();
+        assert!(core.cursors.is_closed(), "no sender is left");
+        assert!(!core.add_sender_unless_last_dropped());
+    });
+}

@@ -3,7 +3,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -173,6 +173,31 @@ impl<T> Sender<T> {
         })
     }
 
+    /// Creates a sender that does not keep the queue open.
+    ///
+    /// # When to use
+    /// Where the code that receives from a queue also sends to it: with a sender of its own, it would keep the queue open
+    /// that it waits for.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = motet::queue::bounded(4)?;
+    /// let weak = sender.downgrade();
+    /// weak.upgrade().expect("a sender exists").send("item").await?;
+    /// drop(sender); // the last sender closes the queue
+    /// assert!(weak.upgrade().is_none());
+    /// assert_eq!(receiver.recv().await, Some("item"));
+    /// assert_eq!(receiver.recv().await, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "a weak sender keeps nothing open"]
+    pub fn downgrade(&self) -> WeakSender<T> {
+        WeakSender { core: Arc::downgrade(&self.core) }
+    }
+
     /// Closes the queue: every further send fails, and so do the senders in line, which get their items back. Receivers
     /// get the items that are left.
     pub fn close(&self) {
@@ -287,6 +312,38 @@ impl<T> Drop for Sender<T> {
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.core.fmt_handle("Sender", f)
+    }
+}
+
+/// A sender that does not keep its queue open; created by [`Sender::downgrade`].
+///
+/// It keeps neither the queue nor its items in memory.
+pub struct WeakSender<T> {
+    core: Weak<QueueCore<T>>,
+}
+
+impl<T> WeakSender<T> {
+    /// Returns a sender, or `None` if the last sender has been dropped.
+    ///
+    /// The sender keeps the queue open until it is dropped. If the last other sender is dropped at the same time, either this
+    /// returns `None` and the queue closes, or the queue stays open. The queue of the sender can be closed: by
+    /// [`close`](Sender::close), or since its last receiver was dropped.
+    #[must_use = "the sender is dropped at once"]
+    pub fn upgrade(&self) -> Option<Sender<T>> {
+        let core = self.core.upgrade()?;
+        core.add_sender_unless_last_dropped().then(|| Sender { core })
+    }
+}
+
+impl<T> Clone for WeakSender<T> {
+    fn clone(&self) -> Self {
+        Self { core: Weak::clone(&self.core) }
+    }
+}
+
+impl<T> fmt::Debug for WeakSender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakSender").finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,9 @@
 //! Drives leases that are done, released, due later or tried too often; and `join`.
 
 use std::num::NonZeroU32;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use motet::queue::{self, DeadLetter, LeaseError, Receiver, Sender, TryRecvError};
 use motet::task::{Nursery, drain, scope, timeout};
@@ -17,6 +19,7 @@ pub(super) const DRIVER: Driver = Driver {
     drives: &[
         "queue::Receiver::lease",
         "queue::Lease::done",
+        "queue::Lease::done_with",
         "queue::Lease::extend",
         "queue::Lease::retry",
         "queue::Sender::join",
@@ -68,9 +71,7 @@ fn cancel() {
             first.retry(millis(20)).await.unwrap();
             let second = take().await;
             assert_eq!(second.id, 2);
-            let id = second.id;
-            second.done().await.unwrap();
-            books.received.lock().unwrap().push(id);
+            second.done_with(|item| books.received(item)).await.unwrap();
             let again = take().await;
             assert_eq!((again.id, again.attempt()), (1, 2));
             again.done().await.unwrap();
@@ -105,6 +106,8 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         dead_letters_wait_for_capacity().await;
         shut_down_in_the_middle().await;
         nobody_is_left().await;
+        settled_after_its_closure().await;
+        workers_that_send().await;
     })
 }
 
@@ -159,9 +162,10 @@ async fn work(receiver: &Receiver<Item>, books: &Books) -> bool {
     let Some(mut lease) = leased else { return false };
     sleep(millis(draw(4))).await;
     lease.extend(millis(10)).await.unwrap();
-    match draw(4) {
+    match draw(5) {
         0 => drop(lease),
         1 => lease.retry(millis(draw(6))).await.unwrap(),
+        2 => lease.done_with(|item| books.received(item)).await.unwrap(),
         _ => {
             let id = lease.id;
             lease.done().await.unwrap();
@@ -315,4 +319,65 @@ async fn nobody_is_left() {
     })
     .await
     .unwrap();
+}
+
+/// While the closure runs, the item is unsettled and holds its slot; a change by the holder stays in an item that comes back.
+async fn settled_after_its_closure() {
+    let (sender, receiver) = queue::bounded(1).unwrap();
+    sender.send(1).await.unwrap();
+    let mut lease = receiver.lease().await.unwrap();
+    *lease += 1;
+    drop(lease);
+    let lease = receiver.lease().await.unwrap();
+    let mut joined = pin!(sender.join());
+    let seen = lease
+        .done_with(|item| (item, sender.try_send(3).is_err(), is_ready_now(joined.as_mut())))
+        .await
+        .unwrap();
+    assert_eq!(seen, (2, true, false), "the item was settled before the closure was called");
+    timeout(millis(1), joined).await.expect("the item is settled").unwrap();
+    sender.try_send(3).unwrap();
+    let lease = receiver.lease().await.unwrap();
+    assert!(receiver.shutdown_now().is_empty());
+    assert_eq!(lease.done_with(|_| panic!("the lease is void")).await, Err::<(), _>(LeaseError::Closed));
+}
+
+/// Returns `true` if the future is ready now.
+fn is_ready_now(future: Pin<&mut impl Future>) -> bool {
+    future.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+/// Workers that send into their own queue: every item is handled once, and the workers end by themselves when no work is
+/// left. A weak sender does not keep the queue open, and the sender that it creates does.
+async fn workers_that_send() {
+    let (sender, receiver) = queue::unbounded::<u32>();
+    let visited = Arc::new(Mutex::new(Vec::new()));
+    let weak = sender.downgrade();
+    let ended = scope(async |n: &Nursery<&'static str>| {
+        for _ in 0..2 {
+            let (receiver, weak, visited) = (receiver.clone(), weak.clone(), Arc::clone(&visited));
+            n.spawn("works", async move {
+                while let Some(node) = receiver.lease().await {
+                    sleep(millis(draw(4))).await;
+                    for child in [2 * *node, 2 * *node + 1].into_iter().filter(|child| *child < 12) {
+                        let sender = weak.upgrade().expect("a sender exists while an item is unsettled");
+                        sender.send(child).await.unwrap();
+                    }
+                    node.done_with(|node| visited.lock().unwrap().push(node)).await.unwrap();
+                }
+            });
+        }
+        sender.send(1).await.unwrap();
+        sender.join().await.unwrap();
+        visited.lock().unwrap().sort_unstable();
+        assert_eq!(*visited.lock().unwrap(), Vec::from_iter(1..12));
+        let kept = draw(2) == 0;
+        let other = weak.upgrade().filter(|_| kept);
+        drop(sender);
+        assert_eq!((weak.upgrade().is_some(), receiver.is_closed()), (kept, !kept));
+        drop(other);
+        assert!(weak.upgrade().is_none() && receiver.is_closed());
+        Ok(())
+    });
+    timeout(millis(1_000), ended).await.expect("the workers end by themselves").unwrap();
 }

@@ -101,7 +101,9 @@ planted! {
     queue_lose_wake: "queue.lose_wake", By::Sweep(&queues::DRIVER);
     queue_no_fence: "queue.no_fence", By::Sweep(&leases::DRIVER);
     queue_return_to_back: "queue.return_to_back", By::Sweep(&leases::DRIVER);
+    queue_settle_before_then: "queue.settle_before_then", By::Sweep(&leases::DRIVER);
     queue_take_and_drop: "queue.take_and_drop", By::Sweep(&queues::DRIVER);
+    queue_upgrade_closed: "queue.upgrade_closed", By::Sweep(&leases::DRIVER);
     race_always_a_first: "race.always_a_first", By::Sweep(&eaters::DRIVER);
     race_keep_loser: "race.keep_loser", By::Cancel(&local::DRIVER);
     rate_keep_place: "rate.keep_place", By::Cancel(&limits::RATE);
