@@ -17,11 +17,11 @@ pub struct Acquired<R> {
     resource: Option<R>,
     slot: Arc<Slot<R>>,
     /// The pending release in the scope of the resource.
-    pending: Option<Pending>,
+    pending: Pending,
 }
 
 impl<R> Acquired<R> {
-    pub(crate) fn new(resource: R, slot: Arc<Slot<R>>, pending: Option<Pending>) -> Self {
+    pub(crate) fn new(resource: R, slot: Arc<Slot<R>>, pending: Pending) -> Self {
         Self { resource: Some(resource), slot, pending }
     }
 
@@ -33,15 +33,12 @@ impl<R> Acquired<R> {
     /// # Errors
     /// [`ReleaseError`]: the release failed, timed out or panicked. The scope does not report it again.
     #[track_caller]
-    pub fn release(mut self) -> impl Future<Output = Result<(), ReleaseError>> {
+    pub fn release(self) -> impl Future<Output = Result<(), ReleaseError>> {
         sim::at("resource", "release", async move {
-            let pending = self.pending.take();
+            let pending = self.pending.clone();
             // The drop puts the resource into the slot, where the release takes it.
             drop(self);
-            match pending {
-                Some(pending) => finalizer::release_now(pending, super::Exit::Ok).await,
-                None => Ok(()),
-            }
+            finalizer::release_now(pending, super::Exit::Ok).await
         })
     }
 }

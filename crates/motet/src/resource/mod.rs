@@ -45,6 +45,7 @@
 mod acquired;
 mod error;
 mod exit;
+mod lifecycle;
 mod open;
 mod pending_release;
 mod with;

@@ -30,12 +30,13 @@ pub(crate) async fn open<T, A>(
             return Poll::Ready(Some(opened));
         }
         poll_limit(given_up.as_mut(), had_budget, cx).map(|()| {
-            crate::log::warn!(
-                ?limit,
-                "a resource took too long to open after its caller was gone, and was dropped"
-            );
+            log_slow(limit);
             None
         })
     })
     .await
+}
+
+pub(super) fn log_slow(limit: Duration) {
+    crate::log::warn!(?limit, "a resource took too long to open after its caller was gone, and was dropped");
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Exit;
-use crate::sync::catch;
+use crate::sync::{catch, quietly_drop};
 use crate::task::core::Core;
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::outcome::IntoResult;
@@ -35,11 +35,16 @@ pub(crate) trait PendingRelease: Send {
 pub(crate) type OnLost<R> = Box<dyn FnOnce(R) + Send>;
 
 pub(crate) struct ResourceRelease<R, C> {
-    pub(crate) slot: Arc<Slot<R>>,
-    pub(crate) core: Arc<Core>,
+    slot: Arc<Slot<R>>,
+    core: Arc<Core>,
     /// `None` once begun.
-    pub(crate) close: Option<C>,
-    pub(crate) on_lost: Option<OnLost<R>>,
+    close: Option<C>,
+}
+
+impl<R, C> ResourceRelease<R, C> {
+    pub(crate) fn new(slot: &Arc<Slot<R>>, core: &Arc<Core>, close: C) -> Self {
+        Self { slot: Arc::clone(slot), core: Arc::clone(core), close: Some(close) }
+    }
 }
 
 impl<R, C, Fut> PendingRelease for ResourceRelease<R, C>
@@ -63,12 +68,17 @@ impl<R, C> Drop for ResourceRelease<R, C> {
         }
         self.core.count_release(Event::Lost);
         crate::log::error!(scope = %self.core.name, "a resource was never released");
-        if let (Some(resource), Some(on_lost)) = (self.slot.take(), self.on_lost.take()) {
-            // A second panic during a panic would abort the process.
-            if let Err(panic) = catch(|| on_lost(resource)) {
-                crate::log::error!(scope = %self.core.name, panic, "the code for a lost resource panicked");
-            }
-        }
+    }
+}
+
+/// Counts and logs a resource that is not released, and passes it to `on_lost`.
+pub(super) fn lost<R>(core: &Core, resource: R, on_lost: Option<OnLost<R>>) {
+    core.count_release(Event::Lost);
+    crate::log::error!(scope = %core.name, "a resource was never released");
+    let Some(on_lost) = on_lost else { return quietly_drop(resource) };
+    // A second panic during a panic would abort the process.
+    if let Err(panic) = catch(|| on_lost(resource)) {
+        crate::log::error!(scope = %core.name, panic, "the code for a lost resource panicked");
     }
 }
 

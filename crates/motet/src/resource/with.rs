@@ -1,27 +1,24 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::{Location, resume_unwind};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::coop::consume_budget;
 
-use super::acquired::Acquired;
-use super::open::open;
-use super::pending_release::{OnLost, PendingRelease, ResourceRelease, Slot};
+use super::lifecycle::{Lifecycle, Settings};
+use super::pending_release::OnLost;
 use super::{Exit, ResourceError};
+use crate::task::Name;
 use crate::task::caught::Caught;
-use crate::task::core::Core;
-use crate::task::end::{self, adopt};
-use crate::task::finalizer::{self, RELEASE_TIMEOUT};
+use crate::task::end::adopt;
+use crate::task::finalizer::RELEASE_TIMEOUT;
 use crate::task::outcome::IntoResult;
-use crate::task::{Name, ReleaseError, TaskError, ambient, root};
 use crate::{mutant, sim};
 
 /// Describes a resource by how it is opened.
 ///
-/// `opening` runs as a task of its own, so it is `Send + 'static`.
+/// `opening` continues in a task if its caller is dropped, so it is `Send + 'static`.
 ///
 /// See [the module](super) for an example.
 #[track_caller]
@@ -94,38 +91,34 @@ where
     C: FnOnce(R, Exit) -> Fut + Send + 'static,
     Fut: Future<Output: IntoResult> + Send + 'static,
 {
-    /// Opens the resource, uses it, and releases it.
+    /// Opens the resource, uses it, and releases it, in the task of the caller. In a scope it allocates once.
     ///
     /// # Cancel safety
-    /// Safe: whenever the future is dropped, the enclosing scope releases the resource, with [`Exit::Cancelled`]. A resource
-    /// that is being opened has the release timeout left to become open, and is then released.
+    /// Safe: whenever the future is dropped, a task of the enclosing scope releases the resource, with [`Exit::Cancelled`],
+    /// or continues a release that has begun. A resource that is being opened has the release timeout left to become open,
+    /// and is then released.
     ///
     /// # Errors
     /// [`ResourceError`]: opening, using or releasing the resource failed.
     ///
     /// # Panics
     /// Rethrows a panic of `using`, after the release. A panic while opening is a panic of a task of the scope around:
-    /// that scope ends with it.
+    /// that scope ends with it. Panics outside of a runtime.
     #[track_caller]
     pub fn with<T, F>(self, using: F) -> impl Future<Output = Result<T, ResourceError<E>>>
     where
         F: AsyncFnOnce(&mut R) -> Result<T, E>,
     {
         sim::around("resource", "use", async move {
-            let host = ambient::current().unwrap_or_else(|| root::of(&Handle::current()));
-            let (caller, opened) = oneshot::channel();
-            let (name, site) = (self.name.clone(), self.site);
-            drop(adopt(&host, &name, site, self.open(Arc::clone(&host), caller)));
-            let (acquired, pending) = match opened.await {
-                Ok(Ok(held)) => held,
-                Ok(Err(error)) => return Err(ResourceError::Open(error)),
-                Err(_) => return Err(ResourceError::OpenEnded),
-            };
-            let ended = {
-                // Dropped before `pending` when this future is: then the release finds the resource in its place.
-                let mut acquired = acquired;
-                Caught::new(using(&mut acquired)).await
-            };
+            // Nothing else waits if `opening` and the release are ready, and a loop of such uses must not keep its thread.
+            consume_budget().await;
+            let Self { opening, name, site, close, limit, on_lost } = self;
+            let settings = Settings { close, on_lost, name, site, limit };
+            let mut held = Held(Some(Box::pin(Lifecycle::new(opening, settings))));
+            poll_fn(|cx| held.lifecycle().poll_open(cx)).await?;
+            let resource = held.lifecycle().resource();
+            // Within a future, so that a panic of a closure that returns a future is caught as well.
+            let ended = Caught::new(async { using(resource).await }).await;
             let mut exit = match &ended {
                 Ok(Ok(_)) => Exit::Ok,
                 Ok(Err(_)) => Exit::Err,
@@ -134,7 +127,7 @@ where
             if mutant!("resource.always_commit") {
                 exit = Exit::Ok;
             }
-            let released = pending.release(exit).await;
+            let released = held.lifecycle().release(exit).await;
             match (ended, released) {
                 (Err(payload), _) => resume_unwind(payload),
                 (Ok(Err(error)), released) => Err(ResourceError::Use { error, release: released.err() }),
@@ -143,71 +136,45 @@ where
             }
         })
     }
+}
 
-    /// Opens the resource in a task, and hands it to the caller with its pending release.
-    async fn open(self, host: Arc<Core>, mut caller: oneshot::Sender<Result<(Acquired<R>, Release), E>>) {
-        let Self { opening, name, site, close, limit, on_lost } = self;
-        let opened = match open(opening, &mut caller, limit).await {
-            None => return,
-            Some(Ok(resource)) => {
-                let slot = Slot::new();
-                let pending = ResourceRelease {
-                    slot: Arc::clone(&slot),
-                    core: Arc::clone(&host),
-                    close: Some(close),
-                    on_lost,
-                };
-                let release = Release { pending: Some(Box::new(pending)), host, name, site, limit };
-                Ok((Acquired::new(resource, slot, None), release))
-            }
-            Some(Err(error)) => Err(error),
-        };
-        // If the caller is gone this drops the two, and that starts the release.
-        drop(caller.send(opened));
+/// A resource that is polled by its caller.
+///
+/// # Drop
+/// Passes a resource whose release has not ended to a task of the enclosing scope.
+struct Held<O, R, E, C, Fut>(Option<Pin<Box<Lifecycle<O, R, C, Fut>>>>)
+where
+    O: Future<Output = Result<R, E>> + Send + 'static,
+    R: Send + 'static,
+    E: Send + 'static,
+    C: FnOnce(R, Exit) -> Fut + Send + 'static,
+    Fut: Future<Output: IntoResult> + Send + 'static;
+
+impl<O, R, E, C, Fut> Held<O, R, E, C, Fut>
+where
+    O: Future<Output = Result<R, E>> + Send + 'static,
+    R: Send + 'static,
+    E: Send + 'static,
+    C: FnOnce(R, Exit) -> Fut + Send + 'static,
+    Fut: Future<Output: IntoResult> + Send + 'static,
+{
+    fn lifecycle(&mut self) -> Pin<&mut Lifecycle<O, R, C, Fut>> {
+        self.0.as_mut().expect("only the drop takes it").as_mut()
     }
 }
 
-/// The pending release of a resource in use. Dropping it starts the release.
-struct Release {
-    pending: Option<Box<dyn PendingRelease>>,
-    host: Arc<Core>,
-    name: Name,
-    site: &'static Location<'static>,
-    limit: Duration,
-}
-
-impl Release {
-    async fn release(mut self, exit: Exit) -> Result<(), ReleaseError> {
-        match self.start(exit, |outcome| outcome) {
-            Some(released) => finalizer::outcome(released, self.name.clone()).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Starts the release, in the scope around; its outcome goes to `then`. `None` if it was started before.
-    fn start<T, F>(&mut self, exit: Exit, then: F) -> Option<JoinHandle<Result<T, TaskError>>>
-    where
-        F: FnOnce(Result<(), ReleaseError>) -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let pending = self.pending.take()?;
-        if mutant!("resource.forget_release") {
-            return None;
-        }
-        let (core, name, limit) = (Arc::clone(&self.host), self.name.clone(), self.limit);
-        let release = async move { then(finalizer::run(&core, name, limit, pending, exit).await) };
-        Some(adopt(&self.host, &self.name, self.site, release))
-    }
-}
-
-impl Drop for Release {
+impl<O, R, E, C, Fut> Drop for Held<O, R, E, C, Fut>
+where
+    O: Future<Output = Result<R, E>> + Send + 'static,
+    R: Send + 'static,
+    E: Send + 'static,
+    C: FnOnce(R, Exit) -> Fut + Send + 'static,
+    Fut: Future<Output: IntoResult> + Send + 'static,
+{
     fn drop(&mut self) {
-        drop(self.start(Exit::Cancelled, |outcome| {
-            if let Err(failed) = outcome {
-                // No caller waits for the release: the scope that adopted it reports the error.
-                end::inherit(Vec::new(), vec![failed]);
-            }
-        }));
+        let Some(mut lifecycle) = self.0.take().filter(|lifecycle| !lifecycle.has_ended()) else { return };
+        let (scope, name, site) = lifecycle.as_mut().task();
+        drop(adopt(&scope, &name, site, async move { lifecycle.as_mut().finish().await }));
     }
 }
 

@@ -67,31 +67,24 @@ impl Scope {
             let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);
             let host = Arc::clone(&core);
             let task = async move {
-                let opened = match open(opening, &mut caller, host.release_timeout).await {
+                let (opened, pending) = match open(opening, &mut caller, host.release_timeout).await {
                     None => return,
-                    Some(Err(error)) => Err(ResourceError::Open(error)),
+                    Some(Err(error)) => (Err(ResourceError::Open(error)), None),
                     Some(Ok(resource)) => {
                         let slot = Slot::new();
-                        let pending = ResourceRelease {
-                            slot: Arc::clone(&slot),
-                            core: Arc::clone(&host),
-                            close: Some(close),
-                            on_lost: None,
-                        };
-                        let id = finalizer::push(&host, name.clone(), site, None, Box::new(pending));
-                        let pending = Pending { core: Arc::clone(&host), id, name: name.clone() };
-                        Ok((Acquired::new(resource, slot, Some(pending)), id))
+                        let release = ResourceRelease::new(&slot, &host, close);
+                        let id = finalizer::push(&host, name.clone(), site, None, Box::new(release));
+                        let pending = Pending { core: Arc::clone(&host), id, name };
+                        (Ok(Acquired::new(resource, slot, pending.clone())), Some(pending))
                     }
                 };
-                let id = opened.as_ref().ok().map(|(_, id)| *id);
-                let sent = caller.send(opened.map(|(acquired, _)| acquired));
+                let sent = caller.send(opened);
                 if mutant!("acquire.keep_for_nobody") {
                     return;
                 }
-                if let (Err(refused), Some(id)) = (sent, id) {
+                if let (Err(refused), Some(pending)) = (sent, pending) {
                     // The caller is gone, so the resource is not kept until the end of the scope.
                     drop(refused);
-                    let pending = Pending { core: Arc::clone(&host), id, name };
                     if let Err(failed) = finalizer::release_now(pending, Exit::Cancelled).await {
                         host.state().release_failures.push(failed);
                     }

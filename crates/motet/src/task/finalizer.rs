@@ -14,7 +14,7 @@ use super::caught::Caught;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, State};
 use super::end::adopt;
-use super::error::ReleaseErrorCause;
+pub(crate) use super::error::ReleaseErrorCause;
 use super::{Name, ReleaseError, TaskError};
 use crate::resource::{Exit, PendingRelease};
 use crate::sync::{Class, catch, panic_words, quietly_drop};
@@ -156,6 +156,7 @@ pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
 }
 
 /// The scope, the number and the name of a pending release.
+#[derive(Clone)]
 pub(crate) struct Pending {
     pub(crate) core: Arc<Core>,
     pub(crate) id: u64,
@@ -218,17 +219,25 @@ pub(crate) async fn run(
         }
         Err(panicked) => Err(panicked),
     };
-    counted.event = match &outcome {
+    counted.event = end_of(&outcome);
+    outcome.map_err(|source| failed(core, resource, source))
+}
+
+/// The event that counts the end of a release.
+pub(crate) fn end_of(outcome: &Result<(), ReleaseErrorCause>) -> Event {
+    if mutant!("release.finished_late") {
+        return Event::Finished;
+    }
+    match outcome {
         Err(ReleaseErrorCause::TimedOut(_)) => Event::TimedOut,
         _ => Event::Finished,
-    };
-    if mutant!("release.finished_late") {
-        counted.event = Event::Finished;
     }
-    outcome.map_err(|source| {
-        crate::log::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
-        ReleaseError { resource, source }
-    })
+}
+
+/// Logs the error of a release.
+pub(crate) fn failed(core: &Core, resource: Name, source: ReleaseErrorCause) -> ReleaseError {
+    crate::log::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
+    ReleaseError { resource, source }
 }
 
 impl State {

@@ -23,6 +23,7 @@ mod race;
 mod reader;
 mod resilience;
 mod resource;
+mod resource_ends;
 mod run;
 mod scope;
 mod shutdown;
