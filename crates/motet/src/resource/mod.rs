@@ -30,9 +30,9 @@
 //!
 //! # Guarantees
 //! - **Every path.** A release runs when the use returned, failed, panicked or was cancelled, and also when the caller's
-//!   future is dropped or its task aborted. Opening and releasing are tasks of the enclosing scope: they are not cancelled,
-//!   and that scope (or [`drain`](crate::drain)) waits for them. So a resource is not lost between the end of `open` and its
-//!   registration either.
+//!   future is dropped or its task aborted: then a task of the enclosing scope continues the opening or the release. That
+//!   task is not cancelled, and the scope (or [`drain`](crate::drain)) waits for it. So a resource is not lost between the
+//!   end of `open` and its use either.
 //! - **Order.** The releases of a scope run one at a time, in the reverse order of opening. A release that fails does not
 //!   skip the others. Each has a timeout, 5 s unless set.
 //! - **Limits.** A release cannot run when the process is killed, when the future is leaked (`mem::forget`), or when the
