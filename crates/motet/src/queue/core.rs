@@ -171,11 +171,11 @@ impl<T> QueueCore<T> {
             self.add_sender();
             return true;
         }
-        let mut senders = self.senders.load(Ordering::Relaxed);
+        let mut senders = self.sender_handles.load(Ordering::Relaxed);
         // A `fetch_add` that is undone if the count was 0 would raise the count for a moment, and a second weak sender would
         // take the closed queue for an open one.
         while senders != 0 {
-            match self.senders.compare_exchange_weak(
+            match self.sender_handles.compare_exchange_weak(
                 senders,
                 senders + 1,
                 Ordering::Relaxed,
