@@ -85,6 +85,9 @@ const FEATURES: [&str; 11] = [
     "sim",
 ];
 
+/// The features of motet-http that are enabled by default.
+const HTTP_FEATURES: [&str; 7] = ["brotli", "dns", "gzip", "http2", "proxy", "tls", "zstd"];
+
 /// Seeds of a test, and cases of a property, in long runs.
 const MANY: &str = "20000";
 
@@ -211,9 +214,14 @@ fn package() -> Result<(), String> {
 
 /// Each feature of the library compiles without the others.
 fn features() -> Result<(), String> {
-    let none = std::iter::once("");
-    none.chain(FEATURES).try_for_each(|feature| {
-        let args = ["clippy", "--package", "motet", "--lib", "--no-default-features", "--features", feature];
+    each_feature("motet", &FEATURES)?;
+    each_feature("motet-http", &HTTP_FEATURES)
+}
+
+fn each_feature(package: &str, features: &[&str]) -> Result<(), String> {
+    let none = std::iter::once(&"");
+    none.chain(features).try_for_each(|feature| {
+        let args = ["clippy", "--package", package, "--lib", "--no-default-features", "--features", feature];
         run(cargo(&args).args(["--", "-D", "warnings"]))
     })
 }

@@ -49,9 +49,21 @@
 //! | serve an axum router or a tower service in a scope | [`Server`], and [`server`] for how it shuts down |
 //! | report readiness to a load balancer | [`Readiness`] |
 //!
+//! # Features
+//! All are enabled by default. The smallest client, `default-features = false`, is built from 77 crates, half of
+//! those with all features, and speaks HTTP/1.1 without TLS.
+//!
+//! | Feature | Adds |
+//! |---|---|
+//! | `tls` | `https` URLs, on rustls |
+//! | `http2` | HTTP/2 of the client |
+//! | `dns` | asynchronous name resolution with a cache; without it, the system resolves names on blocking threads |
+//! | `proxy` | [`Proxy`] |
+//! | `gzip`, `brotli`, `zstd` | the decoding of response bodies: see [`ApiClientBuilder::without_decompression`] |
+//!
 //! # Limits
-//! There are no cookies, proxies, decompression, multipart bodies or WebSockets; reqwest has them. The server speaks
-//! HTTP/1.1 without TLS, as behind a proxy.
+//! There are no cookies, multipart bodies or WebSockets; reqwest has them. The server speaks HTTP/1.1 without TLS, as
+//! behind a proxy.
 
 pub mod bridge;
 pub mod client;
@@ -65,5 +77,7 @@ pub use client::{
     TimeLimit, retry_after,
 };
 pub use connect::{Connections, ConnectionsBuilder, Fault, ReceivedBody, SendError, Versions};
+#[cfg(feature = "proxy")]
+pub use connect::{Proxy, ProxyError};
 pub use server::{Peer, Readiness, Reserved, Served, Server, ServerBuilder, ServerConfigError, ServerStats};
 pub use trace::{Sampled, TraceContext, TraceContextError};

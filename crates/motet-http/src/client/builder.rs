@@ -15,11 +15,14 @@ use motet::task::{Name, Scope};
 use thiserror::Error as ThisError;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::coding::Codings;
 use super::core::{Core, Times};
 use super::defaults::Defaults;
 use super::host::{Host, Places};
 use super::target::Base;
 use super::{ApiClient, BoxError, Error, Request, Response};
+#[cfg(feature = "proxy")]
+use crate::connect::Proxy;
 use crate::connect::{Connections, ConnectionsBuilder, Versions};
 
 /// A builder for an [`ApiClient`], created by [`ApiClient::builder`].
@@ -39,6 +42,7 @@ use crate::connect::{Connections, ConnectionsBuilder, Versions};
 /// | idle timeout of connections | 30 s | shorter than that of most servers, so that a connection is rarely found closed |
 /// | response body that is read whole | 16 MiB | streamed bodies have no limit |
 /// | redirects | none | none are followed |
+/// | codings of response bodies | those whose features are enabled | see [`without_decompression`](Self::without_decompression) |
 /// | versions of HTTP | 1.1, and 2 if TLS negotiates it | see [`Versions`] |
 #[must_use = "a builder does nothing until it is built"]
 pub struct ApiClientBuilder {
@@ -56,6 +60,7 @@ pub struct ApiClientBuilder {
     in_flight: (usize, usize),
     max_body: usize,
     redirects: u32,
+    decompresses: bool,
 }
 
 enum Breakers {
@@ -99,6 +104,7 @@ impl ApiClientBuilder {
             in_flight: (64, 1024),
             max_body: 16 << 20,
             redirects: 0,
+            decompresses: true,
         }
     }
 
@@ -242,7 +248,7 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Limits the size of a body that is read whole. A streamed body has no such limit.
+    /// Limits the size of a body that is read whole, decoded. A streamed body has no such limit.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
@@ -255,6 +261,21 @@ impl ApiClientBuilder {
     /// request to a host that only the client can reach: see [`connect_only_to`](Self::connect_only_to).
     pub fn redirects(mut self, most: u32) -> Self {
         self.redirects = most;
+        self
+    }
+
+    /// Accepts response bodies only as they are: sends no `Accept-Encoding`, and decodes nothing.
+    ///
+    /// By default, a client accepts the codings whose features of the crate are enabled (`gzip`, `brotli`, `zstd`). It
+    /// decodes the body while it is read, and removes `Content-Encoding` and `Content-Length` from the response. Limits
+    /// of size count decoded bytes, so a small body that decodes to a huge one is refused at
+    /// [`max_body`](Self::max_body); a chunk of a streamed body has at most 32 KiB. A Zstandard body whose window is
+    /// larger than 8 MiB is refused.
+    ///
+    /// The body is returned as it was sent if the request or the client sets another `Accept-Encoding`, if the request
+    /// has a `Range`, and if the server uses another coding or several.
+    pub fn without_decompression(mut self) -> Self {
+        self.decompresses = false;
         self
     }
 
@@ -316,8 +337,30 @@ impl ApiClientBuilder {
         self
     }
 
+    /// Sends requests through `proxy`. By default, no proxy is used, also if the environment names one: see
+    /// [`Proxy::from_env`].
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{Nursery, scope};
+    /// use motet_http::{ApiClient, Proxy};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # scope(async |n: &Nursery| {
+    /// let proxy = Proxy::new("http://me:secret@proxy.example:3128").unwrap().except("localhost, 10.0.0.0/8, .internal");
+    /// let client = ApiClient::builder(n).proxy(proxy).build().unwrap();
+    /// # Ok(()) }).await.unwrap();
+    /// # });
+    /// ```
+    #[cfg(feature = "proxy")]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.connections = self.connections.proxy(proxy);
+        self
+    }
+
     /// Sets the configuration of TLS, in place of the certificates of the system. It must not name protocols (ALPN): the
     /// versions do.
+    #[cfg(feature = "tls")]
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
         self.connections = self.connections.tls(config);
         self
@@ -327,8 +370,8 @@ impl ApiClientBuilder {
     ///
     /// # Errors
     /// [`ClientConfigError`]: an invalid base URL or header, no slots, a timeout of zero, protocols in the configuration of TLS,
-    /// or an address filter together with `connect_by`.
-    pub fn build(self) -> Result<ApiClient, ClientConfigError> {
+    /// or an address filter together with `connect_by` or a proxy.
+    pub fn build(mut self) -> Result<ApiClient, ClientConfigError> {
         if let Some(problem) = self.problem {
             return Err(ClientConfigError(problem));
         }
@@ -340,7 +383,9 @@ impl ApiClientBuilder {
         drop(each.clone().build().map_err(|error| ClientConfigError(error.into()))?);
         let no_breaker = CircuitBreaker::builder().disabled().build();
         let no_breaker = no_breaker.map_err(|error| ClientConfigError(error.into()))?;
+        let codings = Codings::new(self.decompresses, &mut self.headers);
         let core = Arc::new(Core {
+            codings,
             defaults: Defaults::new(self.headers, base.as_ref(), self.connections.versions),
             connections: self.connections.max_idle_per_host(places).build()?,
             base,

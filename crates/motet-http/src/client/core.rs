@@ -17,6 +17,7 @@ use motet::task::timeout_at;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use super::coding::{Codings, Rest};
 use super::defaults::Defaults;
 use super::error::{ErrorKind, Redirect, TimeLimit};
 use super::exchange::{Exchange, Limits};
@@ -32,6 +33,7 @@ pub(super) struct Core {
     pub(super) connections: Connections,
     pub(super) base: Option<Base>,
     pub(super) defaults: Defaults,
+    pub(super) codings: Codings,
     pub(super) retry: Retry,
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) breakers: Option<CircuitBreakers<Host>>,
@@ -209,9 +211,10 @@ impl Core {
         })?;
         let number = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let is_below_base = self.base.as_ref().is_some_and(|base| ptr::eq(&base.host, call.host));
-        let Some(outgoing) = call.request.outgoing(&self.defaults, is_below_base) else {
+        let Some(mut outgoing) = call.request.outgoing(&self.defaults, is_below_base) else {
             return Err(call.error(ErrorKind::Request("the body is a stream, which has been sent".into())));
         };
+        let is_decoded = self.codings.apply(outgoing.headers_mut());
         let Times { head, read, .. } = self.times;
         let limits = Limits { deadline: call.deadline, head, read, max_body: self.max_body };
         let mut exchange = Exchange::begin(&call.request.line, number, call.repeat, limits, place);
@@ -226,8 +229,9 @@ impl Core {
             }
         });
         let (head, body) = answer.await.map_err(|kind| call.error(kind))?.into_parts();
+        let http::response::Parts { status, version, mut headers, extensions, .. } = head;
+        let body = if is_decoded { Rest::decoded(body, &mut headers) } else { Rest::AsSent(body) };
         exchange.as_mut().answered(body);
-        let http::response::Parts { status, version, headers, extensions, .. } = head;
         let mut response = Response { status, version, headers, extensions, exchange };
         self.read(call, &mut response).await?;
         match call.request.settings.reads {

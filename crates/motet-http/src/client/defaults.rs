@@ -20,7 +20,7 @@ impl Defaults {
         // hyper creates the `Host` of HTTP/1.1 for each request without one. HTTP/2 has no such header.
         if let Some(base) = base
             && base.host.scheme() == "http"
-            && versions != Versions::Http2
+            && versions.sends_host()
             && !headers.contains_key(HOST)
             && let Ok(host) = HeaderValue::from_str(base.host.authority.as_str())
         {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use motet::mutant;
 use motet::resilience::BulkheadPermit;
 use pin_project_lite::pin_project;
@@ -16,10 +16,10 @@ use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Error;
+use super::coding::Rest;
 use super::error::{ErrorKind, TimeLimit};
 use super::judge::Repeat;
 use super::request_line::RequestLine;
-use crate::connect::ReceivedBody;
 
 pin_project! {
     /// The state of an attempt and of its response: the slot, the limits, one timer for all waits, and the body.
@@ -36,7 +36,7 @@ pin_project! {
         // The timer of the current wait.
         due: Option<Instant>,
         // `None` before the response, and at its end.
-        rest: Option<ReceivedBody>,
+        rest: Option<Rest>,
         // Released with the response.
         place: Option<BulkheadPermit<'static>>,
         // The chunk that was read ahead, returned first. Most bodies have one chunk, and are not copied.
@@ -105,7 +105,7 @@ impl Exchange {
     }
 
     /// Called when the headers have arrived.
-    pub(super) fn answered(self: Pin<&mut Self>, body: ReceivedBody) {
+    pub(super) fn answered(self: Pin<&mut Self>, body: Rest) {
         if body.is_end_stream() {
             return self.end();
         }
@@ -133,7 +133,7 @@ impl Exchange {
     /// The length of the body, if it is known, bytes that were read ahead included.
     pub(super) fn size_hint(&self) -> SizeHint {
         let begun = self.begun().len() as u64;
-        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.size_hint());
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Rest::size_hint);
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(begun));
         if let Some(upper) = rest.upper() {
@@ -194,7 +194,7 @@ impl Exchange {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.as_mut().project();
         let Some(rest) = this.rest else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(&mut *rest).poll_frame(cx) else {
+        let Poll::Ready(frame) = rest.poll_frame(cx) else {
             if mutant!("http.no_body_deadline") {
                 return Poll::Pending;
             }
@@ -217,7 +217,7 @@ impl Exchange {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => self.end_early(ErrorKind::Transport(error.into())),
+            Some(Err(error)) => self.end_early(ErrorKind::Transport(error)),
             None => {
                 self.end();
                 Poll::Ready(None)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use motet::resilience::{Bulkhead, BulkheadBuilder, BulkheadPermit, RejectedError};
-use rustls::pki_types::ServerName;
+use rustls_pki_types::ServerName;
 
 /// A host: scheme, name and port. Connections, limits and breakers are kept per host.
 #[derive(Clone)]

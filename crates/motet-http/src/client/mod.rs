@@ -53,7 +53,10 @@
 mod api_client;
 mod body;
 mod builder;
+mod coding;
 mod core;
+#[cfg(any(feature = "brotli", feature = "gzip", feature = "zstd"))]
+mod decoder;
 mod defaults;
 mod error;
 mod exchange;

@@ -1,7 +1,10 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+#[cfg(feature = "dns")]
+use std::net::SocketAddr;
+#[cfg(feature = "dns")]
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +15,17 @@ use motet::task::Scope;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{AddressFilter, Connections, Dial, Duplex, Kept, NameSources, Plan, ScopeExecutor, connector};
+#[cfg(feature = "dns")]
+use super::NameSources;
+#[cfg(feature = "proxy")]
+use super::Proxy;
+use super::{AddressFilter, Connections, Dial, Duplex, Kept, Plan, ScopeExecutor, connector};
 use crate::Host;
 use crate::client::{BoxError, ClientConfigError};
 
 /// The interval of HTTP/2 pings on a connection in use, and the timeout of their answer: all calls of a host share the
 /// connection, and would find it dead one after another.
+#[cfg(feature = "http2")]
 const PING: Duration = Duration::from_secs(10);
 
 /// The smallest limit of a response head that hyper accepts.
@@ -40,7 +48,19 @@ pub enum Versions {
     /// 1.1.
     Http1,
     /// 2, also without TLS, for hosts that are known to speak it.
+    #[cfg(feature = "http2")]
     Http2,
+}
+
+impl Versions {
+    /// Returns `true` if requests may be sent over HTTP/1.1, whose requests have a `Host`.
+    pub(crate) fn sends_host(self) -> bool {
+        match self {
+            Self::Any | Self::Http1 => true,
+            #[cfg(feature = "http2")]
+            Self::Http2 => false,
+        }
+    }
 }
 
 /// A builder for [`Connections`], created by [`Connections::builder`].
@@ -67,10 +87,14 @@ pub struct ConnectionsBuilder {
     max_age: Duration,
     max_head: Option<usize>,
     lenient_heads: bool,
+    #[cfg(feature = "dns")]
     names: NameSources,
     pub(crate) versions: Versions,
     filter: Option<AddressFilter>,
     dial: Option<Dial>,
+    #[cfg(feature = "proxy")]
+    proxy: Option<Proxy>,
+    #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -86,10 +110,14 @@ impl ConnectionsBuilder {
             max_age: Duration::from_secs(5 * 60),
             max_head: None,
             lenient_heads: false,
+            #[cfg(feature = "dns")]
             names: NameSources::default(),
             versions: Versions::Any,
             filter: None,
             dial: None,
+            #[cfg(feature = "proxy")]
+            proxy: None,
+            #[cfg(feature = "tls")]
             tls: None,
         }
     }
@@ -147,18 +175,21 @@ impl ConnectionsBuilder {
     }
 
     /// Sets the file with the name servers, in place of `/etc/resolv.conf`. It is read again when it has changed.
+    #[cfg(feature = "dns")]
     pub fn resolv_conf(mut self, file: impl Into<PathBuf>) -> Self {
         self.names.resolv_conf = file.into();
         self
     }
 
     /// Sets the file with host names and addresses, in place of `/etc/hosts`. It is read again when it has changed.
+    #[cfg(feature = "dns")]
     pub fn hosts_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.names.hosts = file.into();
         self
     }
 
     /// Sets the name servers, in place of those of `/etc/resolv.conf`.
+    #[cfg(feature = "dns")]
     pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.names.servers = Some(servers.into_iter().collect());
         self
@@ -205,8 +236,20 @@ impl ConnectionsBuilder {
         self
     }
 
+    /// Sends requests through `proxy`. By default, no proxy is used, also if the environment names one: see
+    /// [`Proxy::from_env`].
+    ///
+    /// The proxy resolves the names of hosts. Within the timeout of connecting, it is dialled as a host is, also by
+    /// [`connect_by`](Self::connect_by).
+    #[cfg(feature = "proxy")]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
     /// Sets the configuration of TLS, in place of the certificates of the system. It must not name protocols (ALPN):
     /// the versions do.
+    #[cfg(feature = "tls")]
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
         self.tls = Some(config.into());
         self
@@ -216,13 +259,20 @@ impl ConnectionsBuilder {
     ///
     /// # Errors
     /// [`ClientConfigError`]: protocols in the configuration of TLS, a head of less than 8 KiB, a limit of no connections,
-    /// a timeout of zero, or an address filter together with `connect_by`.
+    /// a timeout of zero, or an address filter together with `connect_by` or a proxy.
     pub fn build(self) -> Result<Connections, ClientConfigError> {
         if self.dial.is_some() && self.filter.is_some() {
             return Err(ClientConfigError::new(
                 "an address filter has no effect with `connect_by`: remove one of them",
             ));
         }
+        #[cfg(feature = "proxy")]
+        if self.proxy.is_some() && self.filter.is_some() {
+            return Err(ClientConfigError::new(
+                "an address filter checks only the address of a proxy, which connects to any host: remove one of them",
+            ));
+        }
+        #[cfg(feature = "tls")]
         if self.tls.as_ref().is_some_and(|tls| !tls.alpn_protocols.is_empty()) {
             return Err(ClientConfigError::new(
                 "the configuration of TLS names protocols (ALPN): leave them empty",
@@ -235,8 +285,9 @@ impl ConnectionsBuilder {
         http.pool_timer(TokioTimer::new())
             .pool_idle_timeout(idle)
             .pool_max_idle_per_host(self.max_idle)
-            .timer(TokioTimer::new())
-            .http2_keep_alive_interval(PING)
+            .timer(TokioTimer::new());
+        #[cfg(feature = "http2")]
+        http.http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PING)
             .http2_only(self.versions == Versions::Http2);
         if self.max_open == 0 {
@@ -260,14 +311,24 @@ impl ConnectionsBuilder {
         let connector = connector(Plan {
             filter: self.filter,
             dial: self.dial,
+            #[cfg(feature = "dns")]
             names: self.names,
+            #[cfg(feature = "tls")]
             tls: self.tls,
+            #[cfg(any(feature = "http2", feature = "tls"))]
             versions: self.versions,
+            #[cfg(feature = "proxy")]
+            proxy: self.proxy.clone(),
             within: self.connect,
             most_head: self.max_head.unwrap_or(MOST_HEAD),
             kept: Kept::new(self.max_idle_in_all, self.max_open, self.max_age),
         });
-        Ok(Connections { http: http.build(connector), scope: self.scope })
+        Ok(Connections {
+            http: http.build(connector),
+            #[cfg(feature = "proxy")]
+            proxy: self.proxy.filter(|_| self.versions.sends_host()),
+            scope: self.scope,
+        })
     }
 }
 

@@ -1,12 +1,17 @@
 use std::fmt;
 
+#[cfg(feature = "http2")]
 use h2::Reason;
 use http::header::CONTENT_LENGTH;
+#[cfg(feature = "proxy")]
+use http::header::PROXY_AUTHORIZATION;
 use http::{Extensions, Request, Response};
 use http_body::Body as _;
 use hyper_util::client::legacy;
 use motet::task::Scope;
 
+#[cfg(feature = "proxy")]
+use super::Proxy;
 use super::error::find;
 use super::line::{GivenUp, OfLine};
 use super::sending::SendFailure;
@@ -56,6 +61,9 @@ use crate::client::{Body, Outgoing};
 #[derive(Clone)]
 pub struct Connections {
     pub(super) http: legacy::Client<Connector, Outgoing>,
+    /// The proxy of requests that are forwarded, if there is one.
+    #[cfg(feature = "proxy")]
+    pub(super) proxy: Option<Proxy>,
     pub(super) scope: Scope,
 }
 
@@ -88,12 +96,20 @@ impl Connections {
     ///
     /// A body whose length differs from the `content-length` of the request is refused: hyper would send a truncated
     /// body, or the server would wait for the rest.
-    pub(crate) fn request(&self, request: Request<Outgoing>) -> Result<Sending, SendError> {
+    pub(crate) fn request(
+        &self,
+        #[cfg_attr(not(feature = "proxy"), expect(unused_mut, reason = "only a proxy adds a header"))]
+        mut request: Request<Outgoing>,
+    ) -> Result<Sending, SendError> {
         if let (Some(stated), Some(length)) = (stated_length(&request), request.body().size_hint().exact())
             && stated != length
         {
             let error = format!("`content-length` is {stated}, and the body has {length} bytes");
             return Err(SendError::RequestBody(error.into()));
+        }
+        #[cfg(feature = "proxy")]
+        if let Some(credentials) = self.proxy.as_ref().and_then(|proxy| proxy.forwarding(request.uri())) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, credentials);
         }
         let end = request.body().upload().map(CallEnd::new);
         Ok(Sending::new(self.http.request(request), end))
@@ -119,6 +135,7 @@ impl Connections {
         if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
             return SendError::RequestBody(error.into());
         }
+        #[cfg(feature = "http2")]
         if find(&error).is_some_and(is_refusal) {
             return SendError::Refused(error.into());
         }
@@ -146,6 +163,7 @@ impl fmt::Debug for Connections {
 }
 
 /// Returns `true` if the server did not process the request: its stream was refused, or is past the last processed one.
+#[cfg(feature = "http2")]
 fn is_refusal(error: &h2::Error) -> bool {
     let is_for = |reason| error.is_remote() && error.reason() == Some(reason);
     (error.is_reset() && is_for(Reason::REFUSED_STREAM)) || (error.is_go_away() && is_for(Reason::NO_ERROR))

@@ -48,7 +48,7 @@ impl<C> ConnectDeadline<C> {
 
 impl<C> Service<Uri> for ConnectDeadline<C>
 where
-    C: Service<Uri, Error = BoxError>,
+    C: Service<Uri, Error: Into<BoxError> + Send>,
     C::Future: Send + 'static,
     C::Response: Read + Write + Connection + Unpin + Send + 'static,
 {
@@ -57,7 +57,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
@@ -70,8 +70,11 @@ where
             if connected.is_err() && begun.elapsed().saturating_sub(within) >= PAUSE {
                 connected = timeout(AFTER_PAUSE, connecting.as_mut()).await;
             }
-            let late = |_| Err(ConnectError::Deadline(within).into());
-            let stream = connected.unwrap_or_else(late).map_err(ConnectError::explain)?;
+            let Ok(connected) = connected else { return Err(ConnectError::Deadline(within).into()) };
+            let stream = connected.map_err(Into::into);
+            #[cfg(feature = "tls")]
+            let stream = stream.map_err(ConnectError::explain);
+            let stream = stream?;
             let is_shared = is_http2 || stream.connected().is_negotiated_h2();
             let line = Line::new(&kept, most_head, is_shared);
             Ok(TokioIo::new(Wire::new(TokioIo::new(stream), line)))

@@ -13,9 +13,11 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::kept::{Kept, Open};
-use super::resolver::{NameSources, Resolver};
+use super::resolver::Resolver;
 use super::transport::{Duplex, Transport};
-use super::{ConnectError, dial};
+use super::{ConnectError, Plan, dial};
+#[cfg(feature = "proxy")]
+use super::{Proxy, proxy::Via, tunnel};
 use crate::Host;
 use crate::client::BoxError;
 
@@ -37,23 +39,34 @@ struct Shared {
     filter: Option<AddressFilter>,
     resolver: Resolver,
     dial: Option<Dial>,
+    #[cfg(feature = "proxy")]
+    proxy: Option<Proxy>,
+    /// Requests of HTTP/2 cannot be forwarded by a proxy: they need a tunnel.
+    #[cfg(feature = "proxy")]
+    needs_tunnel: bool,
     kept: Arc<Kept>,
     /// The timeout of resolving a name: a part of the timeout of connecting, so that the error can name the slow step.
     resolve: Duration,
 }
 
 impl Dialer {
-    /// `within` is the timeout of connecting.
-    pub(super) fn new(
-        filter: Option<AddressFilter>,
-        dial: Option<Dial>,
-        names: NameSources,
-        kept: &Arc<Kept>,
-        within: Duration,
-    ) -> Self {
-        let resolve = within / 5 * 3;
-        let (resolver, kept) = (Resolver::new(names), Arc::clone(kept));
-        Self(Arc::new(Shared { filter, resolver, dial, kept, resolve }))
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self(Arc::new(Shared {
+            filter: plan.filter.clone(),
+            #[cfg(feature = "dns")]
+            resolver: Resolver::new(plan.names.clone()),
+            #[cfg(not(feature = "dns"))]
+            resolver: Resolver,
+            dial: plan.dial.clone(),
+            #[cfg(feature = "proxy")]
+            proxy: plan.proxy.clone(),
+            #[cfg(all(feature = "proxy", feature = "http2"))]
+            needs_tunnel: plan.versions == super::Versions::Http2,
+            #[cfg(all(feature = "proxy", not(feature = "http2")))]
+            needs_tunnel: false,
+            kept: Arc::clone(&plan.kept),
+            resolve: plan.within / 5 * 3,
+        }))
     }
 }
 
@@ -74,18 +87,42 @@ impl Service<Uri> for Dialer {
 
 impl Shared {
     async fn connect(&self, uri: &Uri) -> Result<Transport, ConnectError> {
+        #[cfg(not(feature = "tls"))]
+        if uri.scheme_str() == Some("https") {
+            return Err(ConnectError::NoTls { host: uri.host().unwrap_or_default().to_owned() });
+        }
+        #[cfg(feature = "proxy")]
+        if let Some(via) = self.proxy.as_ref().and_then(|proxy| proxy.of(uri)) {
+            return self.connect_via(&via, uri).await;
+        }
+        self.open(uri).await
+    }
+
+    /// Connects to a proxy, and through it to the host if it is to see bytes alone.
+    #[cfg(feature = "proxy")]
+    async fn connect_via(&self, via: &Via, uri: &Uri) -> Result<Transport, ConnectError> {
+        let unreachable = |error| ConnectError::Proxy { proxy: via.name(), source: Box::new(error) };
+        let mut stream = self.open(via.uri()).await.map_err(unreachable)?;
+        if uri.scheme_str() == Some("https") || self.needs_tunnel {
+            tunnel::open(&mut stream, via, uri).await?;
+            Ok(stream)
+        } else {
+            Ok(stream.forwarded())
+        }
+    }
+
+    async fn open(&self, uri: &Uri) -> Result<Transport, ConnectError> {
         let Some(dial) = &self.dial else {
-            return self.connect_tcp(uri).await.map(|(stream, open)| Transport::Tcp(stream, open));
+            return self.connect_tcp(uri).await.map(|(stream, open)| Transport::tcp(stream, open));
         };
         let host = Host::of(uri).ok_or(ConnectError::NoHost)?;
         let dialled = dial(host.clone()).await;
-        dialled.map(Transport::Given).map_err(|source| ConnectError::Given { host, source })
+        dialled.map(Transport::given).map_err(|source| ConnectError::Given { host, source })
     }
 
     async fn connect_tcp(&self, uri: &Uri) -> Result<(TcpStream, Open), ConnectError> {
         let host = uri.host().ok_or(ConnectError::NoHost)?;
-        let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(default_port);
+        let port = port_of(uri);
         let mut addresses = self.addresses(host).await?;
         if let Some(filter) = &self.filter {
             let mut refused = None;
@@ -112,6 +149,12 @@ impl Shared {
             Err(_) => self.resolver.lookup(host, self.resolve).await,
         }
     }
+}
+
+/// Returns the port of a URL, or the default port of its scheme.
+pub(super) fn port_of(uri: &Uri) -> u16 {
+    let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    uri.port_u16().unwrap_or(default_port)
 }
 
 /// Returns the addresses to dial, in order: the families alternate, IPv6 first (RFC 8305, 4).

@@ -1,13 +1,16 @@
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+#[cfg(feature = "dns")]
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hickory_resolver::net::NetError;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::resolver::{ResolveError, io_error};
+#[cfg(feature = "proxy")]
+use super::tunnel::TunnelError;
 use crate::Host;
 use crate::client::BoxError;
 
@@ -19,11 +22,13 @@ pub(crate) enum ConnectError {
     #[error("{host:?} is not a valid host name")]
     Name { host: String },
     #[error("{host} does not resolve")]
-    Resolve { host: String, source: NetError },
+    Resolve { host: String, source: ResolveError },
+    #[cfg(feature = "dns")]
     #[error("{host} does not resolve: no name server is configured in {}", .resolv_conf.display())]
     NoNameServer { host: String, resolv_conf: PathBuf },
+    #[cfg(feature = "dns")]
     #[error("{host} does not resolve: no name server answers")]
-    NoNameServerAnswers { host: String, source: NetError },
+    NoNameServerAnswers { host: String, source: ResolveError },
     #[error("{host} resolves to no address")]
     NoAddress { host: String },
     #[error("connecting to {address} is not allowed")]
@@ -34,11 +39,21 @@ pub(crate) enum ConnectError {
     TooManyOpen { most: usize },
     #[error("no connection to {host}")]
     Given { host: Host, source: io::Error },
+    #[cfg(not(feature = "tls"))]
+    #[error("no TLS for {host}: the feature `tls` of motet-http is not enabled")]
+    NoTls { host: String },
+    #[cfg(feature = "tls")]
     #[error(
         "the server's certificate is one of a certificate authority (CA:TRUE), which is refused as a server's even where it \
          is trusted; the server needs a certificate with CA:FALSE"
     )]
     AuthorityAsServer { source: BoxError },
+    #[cfg(feature = "proxy")]
+    #[error("no connection to the proxy {proxy}")]
+    Proxy { proxy: String, source: Box<Self> },
+    #[cfg(feature = "proxy")]
+    #[error("the proxy {proxy} does not connect to {host}")]
+    Tunnel { proxy: String, host: String, source: TunnelError },
     #[error("no connection within {} ms", .0.as_millis())]
     Deadline(Duration),
 }
@@ -60,19 +75,25 @@ impl ConnectError {
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::NoHost | Self::Name { .. } | Self::Refused { .. } => Fault::Settings,
-            Self::NoNameServer { .. } | Self::NoNameServerAnswers { .. } | Self::TooManyOpen { .. } => {
-                Fault::Local
-            }
+            #[cfg(not(feature = "tls"))]
+            Self::NoTls { .. } => Fault::Settings,
+            #[cfg(feature = "dns")]
+            Self::NoNameServer { .. } | Self::NoNameServerAnswers { .. } => Fault::Local,
+            Self::TooManyOpen { .. } => Fault::Local,
             Self::Dial { source, .. } | Self::Given { source, .. } => fault_of(source),
-            Self::Resolve { source: NetError::Io(source), .. } => fault_of(source),
-            Self::Resolve { .. }
-            | Self::NoAddress { .. }
-            | Self::AuthorityAsServer { .. }
-            | Self::Deadline(_) => Fault::Remote,
+            Self::Resolve { source, .. } => io_error(source).map_or(Fault::Remote, fault_of),
+            #[cfg(feature = "tls")]
+            Self::AuthorityAsServer { .. } => Fault::Remote,
+            #[cfg(feature = "proxy")]
+            Self::Proxy { source, .. } => source.fault(),
+            #[cfg(feature = "proxy")]
+            Self::Tunnel { source, .. } => source.fault(),
+            Self::NoAddress { .. } | Self::Deadline(_) => Fault::Remote,
         }
     }
 
     /// The error of connecting, with an explanation where needed.
+    #[cfg(feature = "tls")]
     pub(super) fn explain(error: BoxError) -> BoxError {
         use rustls::{CertificateError, Error, OtherError};
         match find::<Error>(&*error) {

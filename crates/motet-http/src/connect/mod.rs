@@ -10,15 +10,24 @@ mod executor;
 mod head_scan;
 mod kept;
 mod line;
+#[cfg(feature = "proxy")]
+mod proxy;
+#[cfg(feature = "dns")]
+mod resolver;
+#[cfg(not(feature = "dns"))]
+#[path = "system_resolver.rs"]
 mod resolver;
 mod send_error;
 mod sending;
 mod transport;
+#[cfg(feature = "proxy")]
+mod tunnel;
 mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 
 pub use builder::{ConnectionsBuilder, Versions};
@@ -30,6 +39,9 @@ pub use error::Fault;
 use executor::ScopeExecutor;
 use head_scan::HeadFault;
 use kept::Kept;
+#[cfg(feature = "proxy")]
+pub use proxy::{Proxy, ProxyError};
+#[cfg(feature = "dns")]
 use resolver::NameSources;
 pub use send_error::SendError;
 pub use sending::ReceivedBody;
@@ -38,24 +50,49 @@ use transport::Duplex;
 pub(crate) use upload::{Upload, note_empty, outside_of_task};
 
 /// Dials, performs the TLS handshake, and enforces the timeout.
+#[cfg(feature = "tls")]
 type Connector = ConnectDeadline<HttpsConnector<Dialer>>;
+#[cfg(not(feature = "tls"))]
+type Connector = ConnectDeadline<Dialer>;
 
 /// The connector of all connections.
 struct Plan {
     filter: Option<AddressFilter>,
     dial: Option<Dial>,
+    #[cfg(feature = "dns")]
     names: NameSources,
+    #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ClientConfig>>,
+    #[cfg(any(feature = "http2", feature = "tls"))]
     versions: Versions,
+    #[cfg(feature = "proxy")]
+    proxy: Option<Proxy>,
     within: Duration,
     most_head: usize,
     kept: Arc<Kept>,
 }
 
 fn connector(plan: Plan) -> Connector {
-    let Plan { filter, dial, names, tls, versions, within, most_head, kept } = plan;
+    let dialer = Dialer::new(&plan);
+    #[cfg(feature = "http2")]
+    let is_http2 = plan.versions == Versions::Http2;
+    #[cfg(not(feature = "http2"))]
+    let is_http2 = false;
+    let Plan { within, most_head, kept, .. } = plan;
+    #[cfg(feature = "tls")]
+    let dialer = with_tls(dialer, plan.tls, plan.versions);
+    ConnectDeadline::new(dialer, within, kept, most_head, is_http2)
+}
+
+/// Performs the TLS handshake of `https` URLs.
+#[cfg(feature = "tls")]
+fn with_tls(
+    dialer: Dialer,
+    config: Option<Arc<rustls::ClientConfig>>,
+    versions: Versions,
+) -> HttpsConnector<Dialer> {
     let builder = HttpsConnectorBuilder::new();
-    let builder = match tls {
+    let builder = match config {
         Some(config) => builder.with_tls_config(Arc::unwrap_or_clone(config)),
         // The certificates of the system, so that a private CA works as elsewhere on the machine; the bundled ones if
         // the system has none.
@@ -68,11 +105,13 @@ fn connector(plan: Plan) -> Connector {
         },
     };
     let builder = builder.https_or_http();
-    let dialer = Dialer::new(filter, dial, names, &kept, within);
-    let https = match versions {
-        Versions::Any => builder.enable_all_versions().wrap_connector(dialer),
+    match versions {
         Versions::Http1 => builder.enable_http1().wrap_connector(dialer),
+        #[cfg(feature = "http2")]
+        Versions::Any => builder.enable_all_versions().wrap_connector(dialer),
+        #[cfg(not(feature = "http2"))]
+        Versions::Any => builder.enable_http1().wrap_connector(dialer),
+        #[cfg(feature = "http2")]
         Versions::Http2 => builder.enable_http2().wrap_connector(dialer),
-    };
-    ConnectDeadline::new(https, within, kept, most_head, versions == Versions::Http2)
+    }
 }

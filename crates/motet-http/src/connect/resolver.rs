@@ -1,6 +1,7 @@
 //! Name resolution without blocking threads.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -27,6 +28,17 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// The timeout of one query, before it is repeated.
 const QUERY: Duration = Duration::from_secs(2);
+
+/// The reason why a name does not resolve.
+pub(super) type ResolveError = NetError;
+
+/// The error of the socket to a name server, if it is the reason.
+pub(super) fn io_error(error: &ResolveError) -> Option<&io::Error> {
+    match error {
+        NetError::Io(error) => Some(error),
+        _ => None,
+    }
+}
 
 /// The sources of names and name servers.
 #[derive(Debug, Clone)]

@@ -44,7 +44,10 @@ impl SendError {
             Self::Closed => Fault::Local,
             Self::Connect(source) => match find::<ConnectError>(&**source) {
                 Some(error) => error.fault(),
+                #[cfg(feature = "tls")]
                 None => tls_fault(source),
+                #[cfg(not(feature = "tls"))]
+                None => find::<io::Error>(&**source).map_or(Fault::Remote, fault_of),
             },
             Self::Transport(source) | Self::Stale(source) if find::<HeadFault>(&**source).is_none() => {
                 find::<io::Error>(&**source).map_or(Fault::Remote, fault_of)
@@ -55,6 +58,7 @@ impl SendError {
 }
 
 /// A bad certificate of the other side is its own fault; an error in our certificate or in the expected name is not.
+#[cfg(feature = "tls")]
 fn tls_fault(error: &BoxError) -> Fault {
     use rustls::Error;
     match find::<Error>(&**error) {

@@ -10,11 +10,32 @@ use tokio::net::TcpStream;
 use super::kept::Open;
 
 /// The transport of a connection.
-pub(crate) enum Transport {
+pub(crate) struct Transport {
+    stream: Stream,
+    /// A proxy forwards the requests, which name the host in their first line.
+    is_forwarded: bool,
+}
+
+enum Stream {
     /// Counted as open while it exists.
     Tcp(TcpStream, #[expect(dead_code, reason = "it counts by being there")] Open),
     /// A stream that the caller provides.
     Given(Box<dyn Duplex>),
+}
+
+impl Transport {
+    pub(super) fn tcp(stream: TcpStream, open: Open) -> Self {
+        Self { stream: Stream::Tcp(stream, open), is_forwarded: false }
+    }
+
+    pub(super) fn given(stream: Box<dyn Duplex>) -> Self {
+        Self { stream: Stream::Given(stream), is_forwarded: false }
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn forwarded(self) -> Self {
+        Self { is_forwarded: true, ..self }
+    }
 }
 
 /// A byte stream in both directions.
@@ -24,9 +45,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
 macro_rules! each {
     ($transport:expr, $stream:ident => $call:expr) => {
-        match $transport.get_mut() {
-            Transport::Tcp($stream, _) => $call,
-            Transport::Given($stream) => $call,
+        match &mut $transport.get_mut().stream {
+            Stream::Tcp($stream, _) => $call,
+            Stream::Given($stream) => $call,
         }
     };
 }
@@ -51,9 +72,9 @@ impl AsyncWrite for Transport {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream, _) => stream.is_write_vectored(),
-            Self::Given(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Stream::Tcp(stream, _) => stream.is_write_vectored(),
+            Stream::Given(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -68,18 +89,19 @@ impl AsyncWrite for Transport {
 
 impl Connection for Transport {
     fn connected(&self) -> Connected {
-        match self {
-            Self::Tcp(stream, _) => stream.connected(),
-            Self::Given(_) => Connected::new(),
-        }
+        let connected = match &self.stream {
+            Stream::Tcp(stream, _) => stream.connected(),
+            Stream::Given(_) => Connected::new(),
+        };
+        connected.proxy(self.is_forwarded)
     }
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp(..) => "Transport(TCP)",
-            Self::Given(_) => "Transport(given)",
+        f.write_str(match self.stream {
+            Stream::Tcp(..) => "Transport(TCP)",
+            Stream::Given(_) => "Transport(given)",
         })
     }
 }

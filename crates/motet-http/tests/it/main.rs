@@ -5,6 +5,7 @@
 mod bodies;
 mod calls;
 mod cancel;
+mod codings;
 mod connections;
 mod drivers;
 mod durations;
@@ -14,6 +15,7 @@ mod limits;
 mod middleware;
 mod names;
 mod nginx;
+mod proxies;
 mod redirects;
 mod retries;
 mod server;

@@ -32,7 +32,7 @@ async fn version(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, st
 }
 
 /// Serves HTTP/2 without TLS; gives its base URL and the number of connections.
-async fn h2(n: &Scope) -> (String, Arc<AtomicUsize>) {
+pub(crate) async fn h2(n: &Scope) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));
@@ -67,7 +67,7 @@ async fn concurrent_http2_calls_share_a_connection() {
 }
 
 /// Serves the version that the handshake negotiates.
-async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig>) {
+pub(crate) async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig>) {
     let localhost = Certificate::of_localhost();
     let trusted = localhost.trusted();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

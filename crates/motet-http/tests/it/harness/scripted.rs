@@ -57,6 +57,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.write(&format!("HTTP/1.1 {status_and_headers}\r\ncontent-length: {length}\r\n\r\n{body}")).await;
     }
 
+    /// Returns the stream, behind the bytes that were read.
+    pub(crate) fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
     /// Waits until the other side has closed it.
     pub(crate) async fn closed(&mut self) {
         let mut rest = [0; 1024];
