@@ -101,7 +101,7 @@ mod tests {
         is_down.store(true, Ordering::Relaxed);
         with_pool(server, async |pool| {
             let answers = gather((0..10).map(|_| fetch(pool, "/api"))).await;
-            assert!(answers.iter().all(|answer| matches!(answer, Err(AcquireError::Unavailable(_)))));
+            assert!(answers.iter().all(|answer| matches!(answer, Err(AcquireError::Unavailable { .. }))));
             assert_eq!(pool.stats().in_use, 0);
             is_down.store(false, Ordering::Relaxed);
             sleep(Duration::from_secs(1)).await;

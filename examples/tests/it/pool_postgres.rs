@@ -196,7 +196,7 @@ mod tests {
                     Err(error) => break error,
                 }
             };
-            let AcquireError::Unavailable(cause) = &refused else { panic!("{refused:?}") };
+            let AcquireError::Unavailable { cause, .. } = &refused else { panic!("{refused:?}") };
             let causes = iter::successors(Some(&**cause as &dyn std::error::Error), |error| error.source());
             assert!(causes.map(ToString::to_string).any(|cause| cause.contains("connect")), "{refused:?}");
 

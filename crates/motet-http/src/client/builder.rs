@@ -69,10 +69,10 @@ enum Breakers {
     None,
 }
 
-/// The settings of a client are invalid.
+/// The settings of a client are invalid. The message has the reason.
 #[derive(Debug, ThisError)]
-#[error("invalid client settings")]
-pub struct ClientConfigError(#[source] BoxError);
+#[error("invalid client settings: {0}")]
+pub struct ClientConfigError(BoxError);
 
 impl ClientConfigError {
     pub(crate) fn new(why: impl Into<BoxError>) -> Self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode, Uri};
+use hyper_util::client::legacy;
 use motet::resilience::{Class, PolicyKind};
 
 use super::judge::{self, Repeat};
@@ -15,7 +16,9 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The error of a call. [`kind`](Self::kind) is the reason; the other methods describe the request.
 ///
-/// One pointer wide. It is printed without the query and the fragment of the URL, since they may contain secrets.
+/// Its message has the request, the reason and the causes, so [`source`](StdError::source) is `None`; the causes as values
+/// are in the [`ErrorKind`]. One pointer wide. It is printed without the query and the fragment of the URL, since they may
+/// contain secrets.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -233,13 +236,19 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, line, attempts, .. } = &*self.0;
+        let Inner { kind, line, attempts, retry_after, .. } = &*self.0;
         let RequestLine { method, uri } = &**line;
         write!(f, "{method} ")?;
         if let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) {
             write!(f, "{scheme}://{authority}")?;
         }
         write!(f, "{}: {kind}", uri.path())?;
+        write_causes(f, kind)?;
+        if matches!(kind, ErrorKind::Rejected(_))
+            && let Some(after) = retry_after
+        {
+            write!(f, "; try again in {after:?}")?;
+        }
         if *attempts > 1 {
             write!(f, " (attempt {attempts})")?;
         }
@@ -247,15 +256,33 @@ impl fmt::Display for Error {
     }
 }
 
+/// Writes the errors that caused this kind of error, each once. Some libraries repeat the text of a cause.
+fn write_causes(f: &mut fmt::Formatter<'_>, kind: &ErrorKind) -> fmt::Result {
+    let mut text = String::new();
+    let mut next = kind.cause();
+    while let Some(cause) = next {
+        // It only names the step that failed, as the kind does.
+        if !cause.is::<legacy::Error>() {
+            let cause = cause.to_string();
+            if !text.contains(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+        }
+        next = cause.source();
+    }
+    f.write_str(&text)
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(_) => f.write_str("the request is invalid"),
-            Self::Connect(_) => f.write_str("no connection"),
+            Self::Connect(_) => f.write_str("cannot connect"),
             Self::TimedOut(limit) => write!(f, "{limit}"),
             Self::Rejected(by) => write!(f, "rejected by the {by}"),
             Self::Status(status) => write!(f, "{status}"),
-            Self::Transport(_) => f.write_str("the connection failed before the response was complete"),
+            Self::Transport(_) => f.write_str("the response is incomplete"),
             Self::Refused(_) => f.write_str("the request was refused"),
             Self::RequestBody(_) => f.write_str("the body of the request failed"),
             Self::TooLarge { limit } => {
@@ -301,21 +328,25 @@ impl fmt::Display for Redirect {
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0.kind {
-            ErrorKind::Request(error)
-            | ErrorKind::Connect(error)
-            | ErrorKind::Transport(error)
-            | ErrorKind::Refused(error)
-            | ErrorKind::RequestBody(error) => Some(&**error),
-            ErrorKind::Decode(decode) => Some(&decode.error),
-            ErrorKind::TimedOut(_)
-            | ErrorKind::Rejected(_)
-            | ErrorKind::Status(_)
-            | ErrorKind::TooLarge { .. }
-            | ErrorKind::Redirect(_)
-            | ErrorKind::Closed => None,
+/// The causes are in the message, and typed in the [`ErrorKind`].
+impl StdError for Error {}
+
+impl ErrorKind {
+    /// The error of the library or of the caller, if it is the reason.
+    fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Request(error)
+            | Self::Connect(error)
+            | Self::Transport(error)
+            | Self::Refused(error)
+            | Self::RequestBody(error) => Some(&**error),
+            Self::Decode(decode) => Some(&decode.error),
+            Self::TimedOut(_)
+            | Self::Rejected(_)
+            | Self::Status(_)
+            | Self::TooLarge { .. }
+            | Self::Redirect(_)
+            | Self::Closed => None,
         }
     }
 }

@@ -40,7 +40,7 @@ impl Base {
             url.set_path(&format!("{}/", url.path()));
         }
         let host = url.as_str().parse().ok().and_then(|uri| Host::of(&uri));
-        let host = host.ok_or_else(|| InvalidTarget::NotAUrl(text.to_owned()))?;
+        let host = host.ok_or_else(|| InvalidTarget::NotAUrl(shown(text)))?;
         Ok(Self { url, host })
     }
 
@@ -67,11 +67,11 @@ impl Base {
     fn join(&self, path: &str) -> Result<Url, InvalidTarget> {
         let base = &self.url;
         let text = format!("{base}{}", below(path));
-        let url = Url::parse(&text).map_err(|_| InvalidTarget::NotAUrl(text))?;
+        let url = Url::parse(&text).map_err(|_| InvalidTarget::NotAUrl(shown(&text)))?;
         if url.path().starts_with(base.path()) {
             Ok(url)
         } else {
-            Err(InvalidTarget::Outside { path: path.to_owned(), base: base.clone() })
+            Err(InvalidTarget::Outside { path: shown(path), base: base.clone() })
         }
     }
 }
@@ -111,10 +111,19 @@ fn is_plain(path: &str) -> bool {
 
 fn absolute(text: &str) -> Result<Url, InvalidTarget> {
     let url = Url::parse(text).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => InvalidTarget::NoBase(text.to_owned()),
-        _ => InvalidTarget::NotAUrl(text.to_owned()),
+        url::ParseError::RelativeUrlWithoutBase => InvalidTarget::NoBase(shown(text)),
+        _ => InvalidTarget::NotAUrl(shown(text)),
     })?;
     requestable(url)
+}
+
+/// The part of a URL that a message may contain: without user name, password, query and fragment.
+fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        _ => url.to_owned(),
+    }
 }
 
 /// Refuses URLs that cannot or should not be requested.
@@ -172,6 +181,18 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn message_about_an_invalid_url_has_no_secret() {
+        for text in
+            ["http://me:secret@[a/x", "http://[a/x?key=secret", "/x?key=secret", "http://a b@c?secret"]
+        {
+            let error = Base::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let outside = join("http://a.example/v1", "../x?key=secret").unwrap_err().to_string();
+        assert_eq!(outside, "`../x` leads out of http://a.example/v1/");
     }
 
     #[test]

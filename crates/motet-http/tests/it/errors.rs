@@ -2,11 +2,13 @@
 
 use std::error::Error as _;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 use http::StatusCode;
+use motet::resilience::{CircuitBreaker, CircuitBreakers};
 use motet::task::{Nursery, Scope, scope};
 use motet_http::{ApiClient, ErrorKind, TimeLimit};
 use tokio::net::TcpListener;
@@ -15,16 +17,6 @@ use crate::harness::{builder, client, scripted, serve, test};
 
 /// Long enough for loopback, short enough to wait for.
 const SHORT: Duration = Duration::from_millis(80);
-
-/// An error with its causes, as a log would have it.
-fn causes(error: &dyn std::error::Error) -> Vec<String> {
-    let (mut causes, mut next) = (Vec::new(), Some(error));
-    while let Some(error) = next {
-        causes.push(error.to_string());
-        next = error.source();
-    }
-    causes
-}
 
 #[tokio::test]
 async fn status_error_holds_an_excerpt_and_hides_the_query() {
@@ -52,9 +44,10 @@ async fn decode_error_names_the_path_of_the_wrong_value() {
             api.get("/").fetch_json::<Vec<std::collections::HashMap<String, u32>>>().await.unwrap_err();
         let ErrorKind::Decode(decode) = error.kind() else { panic!("{error:?}") };
         assert_eq!(decode.path, "[1].id");
-        let causes = causes(&error);
-        assert!(causes[0].ends_with("the response does not decode at `[1].id`"), "{causes:?}");
-        assert!(causes[1].contains("invalid type"), "{causes:?}");
+        let text = error.to_string();
+        let end =
+            "does not decode at `[1].id`: invalid type: string \"two\", expected u32 at line 1 column 24";
+        assert!(text.ends_with(end), "{text}");
     })
     .await;
 }
@@ -79,7 +72,11 @@ async fn refused_connection_is_a_connect_error_after_retries() {
         let error = client(n, &base).post("/").body("x").send().await.unwrap_err();
         assert!(error.is_connect() && matches!(error.kind(), ErrorKind::Connect(_)), "{error:?}");
         assert_eq!(error.attempts(), 3);
-        assert!(causes(&error).iter().any(|cause| cause.starts_with("no connection to 127.0.0.1:")));
+        let address = base.strip_prefix("http://").unwrap();
+        let begin = format!("POST {base}/: cannot connect: no connection to {address}: ");
+        let text = error.to_string();
+        assert!(text.starts_with(&begin) && text.matches("refused").count() == 1, "{text}");
+        assert!(text.ends_with(" (attempt 3)") && error.source().is_none(), "{text}");
     })
     .await;
 }
@@ -91,9 +88,11 @@ async fn address_refused_by_the_filter_is_not_dialled() {
         let outside = |address: IpAddr| if address.is_loopback() { Err("it is here") } else { Ok(()) };
         let api = builder(n, &base).connect_only_to(outside).build().unwrap();
         let error = api.get("/").once().send().await.unwrap_err();
-        let causes = causes(&error);
-        assert!(causes.contains(&"connecting to 127.0.0.1 is not allowed".to_owned()), "{error:?}");
-        assert_eq!(causes.last().map(String::as_str), Some("it is here"));
+        let text = error.to_string();
+        assert!(
+            text.ends_with("cannot connect: connecting to 127.0.0.1 is not allowed: it is here"),
+            "{text}"
+        );
         assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 0);
     })
     .await;
@@ -179,7 +178,7 @@ async fn reset_or_answer_that_is_not_http_is_a_transport_error() {
         for _ in 0..2 {
             let error = builder(n, &base).without_retry().build().unwrap().get("/").send().await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Transport(_)), "{error:?}");
-            assert!(error.source().is_some());
+            assert!(error.to_string().contains("the response is incomplete: "), "{error}");
         }
     })
     .await;
@@ -216,8 +215,9 @@ async fn invalid_client_settings_are_refused() {
             new().max_in_flight(0, 0),
         ] {
             let error = builder.build().unwrap_err();
-            assert_eq!(error.to_string(), "invalid client settings");
-            assert!(error.source().is_some());
+            let text = error.to_string();
+            assert!(text.starts_with("invalid client settings: ") && !text.contains("secret"), "{text}");
+            assert!(error.source().is_none());
         }
     })
     .await;
@@ -235,6 +235,26 @@ async fn client_fails_calls_after_its_scope_has_ended() {
         let api = left.await.unwrap();
         let error = api.get("/").send().await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Closed), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rejected_call_names_the_policy_and_the_time_to_try_again() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| connection.closed().await).await;
+        let breaker = || CircuitBreaker::builder().consecutive_failures(1).build().unwrap();
+        let breakers = CircuitBreakers::new(NonZeroUsize::MIN, move |_| breaker());
+        let api = builder(n, &base).breakers(breakers).head_timeout(SHORT).without_retry().build().unwrap();
+        assert!(api.get("/").fetch().await.unwrap_err().is_timeout());
+        let error = api.get("/").fetch().await.unwrap_err();
+        assert!(error.is_rejected());
+        let text = error.to_string();
+        let (begin, after) = text.split_once("; try again in ").unwrap();
+        assert_eq!(begin, format!("GET {base}/: rejected by the circuit breaker"));
+        // Half a minute, more or less a fifth.
+        let seconds: f64 = after.strip_suffix('s').unwrap().parse().unwrap();
+        assert!((20.0..=36.0).contains(&seconds), "{text}");
     })
     .await;
 }

@@ -117,12 +117,7 @@ async fn failure_of_the_proxy_is_a_connect_error_that_names_it() {
             assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error:?}");
             let said = format!("{error:?}");
             assert!(!said.contains("secret"), "{said}");
-            let mut cause: Option<&dyn std::error::Error> = Some(&error);
-            let mut text = String::new();
-            while let Some(error) = cause {
-                text += &format!("{error}\n");
-                cause = error.source();
-            }
+            let text = error.to_string();
             assert!(text.contains(says) && !text.contains("secret"), "{text}");
         }
     })
@@ -135,8 +130,8 @@ async fn address_filter_and_proxy_are_refused_together() {
         let proxy = Proxy::new("http://proxy.invalid").unwrap();
         let both =
             builder(n, "http://a.invalid").connect_only_to(|_| Ok::<_, String>(())).proxy(proxy).build();
-        let why = std::error::Error::source(&both.unwrap_err()).unwrap().to_string();
-        assert!(why.starts_with("an address filter checks only the address of a proxy"), "{why}");
+        let why = both.unwrap_err().to_string();
+        assert!(why.contains("an address filter checks only the address of a proxy"), "{why}");
     })
     .await;
 }

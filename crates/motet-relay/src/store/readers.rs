@@ -79,7 +79,7 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let mut connection = self.pool.acquire().await.map_err(|refused| match refused {
-            AcquireError::Closed => StoreError::Closed,
+            AcquireError::Closed { .. } => StoreError::Closed,
             AcquireError::TooManyWaiting { .. } => StoreError::Busy,
             other => StoreError::Io(format!("cannot open the database for reading: {other}")),
         })?;

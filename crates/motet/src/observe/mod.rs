@@ -40,7 +40,21 @@ mod json;
 mod print;
 mod snapshot;
 
+#[cfg(any(feature = "pool", feature = "resilience"))]
+use std::time::Duration;
+
 pub use component::{Registration, Stat, Stats};
 pub use snapshot::{ComponentView, ScopeView, TaskKind, TaskView, snapshot};
 
 pub(crate) use component::Component;
+
+/// Returns a duration as messages show it: from 10 ms on in whole milliseconds, rounded up.
+#[cfg(any(feature = "pool", feature = "resilience"))]
+pub(crate) fn rounded(time: Duration) -> Duration {
+    const MILLISECOND: u32 = 1_000_000;
+    let nanos = time.subsec_nanos() % MILLISECOND;
+    if nanos == 0 || time < Duration::from_millis(10) {
+        return time;
+    }
+    time.saturating_add(Duration::from_nanos((MILLISECOND - nanos).into()))
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::coop;
 use tokio::time::Instant;
 
-use super::error::AcquireError;
+use super::error::{AcquireError, Refusal};
 use super::manager::Manager;
 use super::pooled::Pooled;
 use super::shared::{Member, PoolConnection, PoolShared};
@@ -28,7 +28,10 @@ pub(super) async fn acquire<M: Manager>(
     let (mut at, mut began) = (QueueEnd::Back, None);
     loop {
         let mut wait = Wait { shared, at, began, key: None };
-        let entry = (&mut wait).await?;
+        let entry = match (&mut wait).await {
+            Ok(entry) => entry,
+            Err(refusal) => return Err(shared.refused(refusal, wait.began)),
+        };
         let Some(now) = check_is_due(shared, &entry) else { return Ok(Pooled::new(shared, entry, site)) };
         let began_to_wait = wait.began.unwrap_or(now);
         drop(wait);
@@ -128,7 +131,7 @@ struct Wait<'a, M: Manager> {
     key: Option<usize>,
 }
 
-type Taken<M> = Result<Member<M>, AcquireError<<M as Manager>::Error>>;
+type Taken<M> = Result<Member<M>, Refusal<<M as Manager>::Error>>;
 
 impl<M: Manager> Future for Wait<'_, M> {
     type Output = Taken<M>;

@@ -3,7 +3,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::stats::Holder;
+use crate::observe::rounded;
+use crate::task::Name;
+
 /// The error of an acquire.
+///
+/// Each variant has the name of the pool, which is `pool` for a pool without a name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E> {
@@ -11,31 +17,79 @@ pub enum AcquireError<E> {
     ///
     /// After the back-off, the next caller causes another connect; below its minimum, the pool also connects by itself. A
     /// retry is sensible after a while.
-    Unavailable(Arc<ConnectError<E>>),
+    #[non_exhaustive]
+    Unavailable {
+        /// The name of the pool.
+        pool: Name,
+        /// The error of the last connect.
+        cause: Arc<ConnectError<E>>,
+    },
     /// No connection became free in time.
+    #[non_exhaustive]
     TimedOut {
+        /// The name of the pool.
+        pool: Name,
+        /// How long the caller waited.
+        waited: Duration,
+        /// The callers that have held their connections longest, up to 3, the longest first; empty if holders are not
+        /// [recorded](super::PoolBuilder::leak_after).
+        holders: Vec<Holder>,
         /// The reason why the pool could not open another one, if the last connect failed.
         cause: Option<Arc<ConnectError<E>>>,
     },
     /// [`max_waiting`](super::PoolBuilder::max_waiting) callers are already waiting. A retry is sensible when some of them
     /// have been served.
+    #[non_exhaustive]
     TooManyWaiting {
+        /// The name of the pool.
+        pool: Name,
         /// The limit, `max_waiting`.
         limit: usize,
     },
     /// The pool is closed, or its scope is ending, in which it opens no more connections. A retry seldom succeeds.
-    Closed,
+    #[non_exhaustive]
+    Closed {
+        /// The name of the pool.
+        pool: Name,
+    },
+}
+
+impl<E> AcquireError<E> {
+    /// Completes a refusal of the state machine.
+    pub(super) fn new(refusal: Refusal<E>, pool: &Name, waited: Duration, holders: Vec<Holder>) -> Self {
+        let pool = pool.clone();
+        match refusal {
+            Refusal::Unavailable(cause) => Self::Unavailable { pool, cause },
+            Refusal::TimedOut { cause } => Self::TimedOut { pool, waited, holders, cause },
+            Refusal::TooManyWaiting { limit } => Self::TooManyWaiting { pool, limit },
+            Refusal::Closed => Self::Closed { pool },
+        }
+    }
 }
 
 impl<E> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(_) => f.write_str("the pool has no connection, and could not open one"),
-            Self::TimedOut { .. } => f.write_str("no connection of the pool became free before the timeout"),
-            Self::TooManyWaiting { limit } => {
-                write!(f, "{limit} callers are already waiting for a connection (`max_waiting`)")
+            Self::Unavailable { pool, .. } => {
+                write!(f, "the pool `{pool}` has no connection, and could not open one")
             }
-            Self::Closed => f.write_str("the pool is closed"),
+            Self::TimedOut { pool, waited, holders, .. } => {
+                write!(f, "no connection of the pool `{pool}` became free within {:?}", rounded(*waited))?;
+                match holders.as_slice() {
+                    [] => f.write_str("; set `leak_after` to record the callers that hold them"),
+                    [longest, others @ ..] => {
+                        write!(f, "; held longest by {longest}")?;
+                        others.iter().try_for_each(|holder| write!(f, ", {holder}"))
+                    }
+                }
+            }
+            Self::TooManyWaiting { pool, limit } => {
+                write!(
+                    f,
+                    "{limit} callers are already waiting for a connection of the pool `{pool}` (`max_waiting`)"
+                )
+            }
+            Self::Closed { pool } => write!(f, "the pool `{pool}` is closed"),
         }
     }
 }
@@ -43,8 +97,8 @@ impl<E> fmt::Display for AcquireError<E> {
 impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Unavailable(cause) | Self::TimedOut { cause: Some(cause) } => Some(&**cause),
-            Self::TimedOut { cause: None } | Self::TooManyWaiting { .. } | Self::Closed => None,
+            Self::Unavailable { cause, .. } | Self::TimedOut { cause: Some(cause), .. } => Some(&**cause),
+            Self::TimedOut { cause: None, .. } | Self::TooManyWaiting { .. } | Self::Closed { .. } => None,
         }
     }
 }
@@ -52,12 +106,30 @@ impl<E: Error + 'static> Error for AcquireError<E> {
 impl<E> Clone for AcquireError<E> {
     fn clone(&self) -> Self {
         match self {
-            Self::Unavailable(cause) => Self::Unavailable(Arc::clone(cause)),
-            Self::TimedOut { cause } => Self::TimedOut { cause: cause.clone() },
-            Self::TooManyWaiting { limit } => Self::TooManyWaiting { limit: *limit },
-            Self::Closed => Self::Closed,
+            Self::Unavailable { pool, cause } => {
+                Self::Unavailable { pool: pool.clone(), cause: Arc::clone(cause) }
+            }
+            Self::TimedOut { pool, waited, holders, cause } => Self::TimedOut {
+                pool: pool.clone(),
+                waited: *waited,
+                holders: holders.clone(),
+                cause: cause.clone(),
+            },
+            Self::TooManyWaiting { pool, limit } => {
+                Self::TooManyWaiting { pool: pool.clone(), limit: *limit }
+            }
+            Self::Closed { pool } => Self::Closed { pool: pool.clone() },
         }
     }
+}
+
+/// The reason why the state machine refuses a caller.
+#[derive(Debug)]
+pub(super) enum Refusal<E> {
+    Unavailable(Arc<ConnectError<E>>),
+    TimedOut { cause: Option<Arc<ConnectError<E>>> },
+    TooManyWaiting { limit: usize },
+    Closed,
 }
 
 /// The error of a connect.

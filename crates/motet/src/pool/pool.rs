@@ -114,7 +114,7 @@ impl<M: Manager> Pool<M> {
                 place.set(cx.waker());
                 let outcome = match self.shared.change(|state, todo| state.warm_up(Instant::now(), todo)) {
                     Warmth::Warm => Ok(()),
-                    Warmth::Cold(error) => Err(error),
+                    Warmth::Cold(refusal) => Err(self.shared.refused(refusal, None)),
                     Warmth::Warming => return Poll::Pending,
                 };
                 coop.made_progress();

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::ConnectError;
+use super::error::{AcquireError, ConnectError, Refusal};
 use super::manager::{Manager, Recycle};
 use super::state::{PoolEntry, PoolState, PoolTodo, QueueEnd};
+use super::stats::Holder;
 use crate::observe::Registration;
 use crate::sync::{Class, Quiet, WakerSet, catch, panic_words, quietly_drop, wake_each};
 use crate::task::caught::Caught;
@@ -20,6 +21,9 @@ use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
 use crate::task::{CancelToken, Either, Name, Reason, race, timeout};
 use crate::{mutant, rng};
+
+/// The number of holders that an error names: a caller that times out needs the first of them.
+const SHOWN_HOLDERS: usize = 3;
 
 /// A connection, idle or lent.
 pub(super) type Member<M> = Box<PoolEntry<PoolConnection<<M as Manager>::Connection>>>;
@@ -145,6 +149,23 @@ impl<M: Manager> PoolShared<M> {
             }
             Err(entry) => self.discard(entry),
         }
+    }
+
+    /// The error of a caller that has waited since `began`.
+    #[cold]
+    pub(super) fn refused(
+        &self,
+        refusal: Refusal<M::Error>,
+        began: Option<Instant>,
+    ) -> AcquireError<M::Error> {
+        let now = Instant::now();
+        let waited = began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        let holders = match refusal {
+            Refusal::TimedOut { .. } => self.state().longest_holders(SHOWN_HOLDERS, now),
+            _ => Vec::new(),
+        };
+        let holders = holders.into_iter().map(Holder::new).collect();
+        AcquireError::new(refusal, &self.settings.name, waited, holders)
     }
 
     pub(super) fn discard(self: &Arc<Self>, entry: Member<M>) {

@@ -3,7 +3,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::state::{PoolCounts, PoolPhase};
-use crate::observe::Stats;
+use crate::observe::{Stats, rounded};
 
 /// The numbers of a pool, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {:?}", self.site, self.held_for)
+        write!(f, "{} for {:?}", self.site, rounded(self.held_for))
     }
 }
 

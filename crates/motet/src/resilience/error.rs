@@ -1,7 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::PolicyKind;
+use super::rejected::{write_hint, write_policy};
+use super::{PolicyKind, RejectedError};
 use crate::task::Name;
 
 /// The error of a call through a [`Pipeline`](super::Pipeline) or a [`Retry`](super::Retry).
@@ -46,11 +47,18 @@ pub struct Failure<E> {
     /// Whether `source` comes from the last attempt, and not from an earlier one.
     pub(super) answered: bool,
     pub(super) retry_after: Option<Duration>,
+    /// The name of the policy that rejected the call, or its last attempt.
+    pub(super) rejected_by: Option<Name>,
 }
 
 impl<E> Failure<E> {
     pub(crate) fn of(kind: ErrorKind, source: Option<E>, retry_after: Option<Duration>) -> Self {
-        Self { kind, last: kind, answered: source.is_some(), source, retry_after }
+        Self { kind, last: kind, answered: source.is_some(), source, retry_after, rejected_by: None }
+    }
+
+    pub(super) fn rejected(rejected: RejectedError) -> Self {
+        let (by, name, retry_after) = rejected.into_parts();
+        Self { rejected_by: name, ..Self::of(ErrorKind::Rejected(by), None, retry_after) }
     }
 }
 
@@ -83,7 +91,7 @@ impl<E> Error<E> {
     /// Returns the error of the last attempt, or, if that attempt ended without one, everything else that is known.
     pub(crate) fn into_answer(self) -> Result<E, Error<()>> {
         let Self {
-            failure: Failure { kind, last, source, answered, retry_after },
+            failure: Failure { kind, last, source, answered, retry_after, rejected_by },
             attempts,
             elapsed,
             pipeline,
@@ -91,7 +99,7 @@ impl<E> Error<E> {
         match source {
             Some(error) if answered => Ok(error),
             _ => {
-                let failure = Failure { kind, last, source: None, answered, retry_after };
+                let failure = Failure { kind, last, source: None, answered, retry_after, rejected_by };
                 Err(Error { failure, attempts, elapsed, pipeline })
             }
         }
@@ -121,6 +129,12 @@ impl<E> Error<E> {
             ErrorKind::TimedOut | ErrorKind::AttemptTimedOut => Some(PolicyKind::Timeout),
             ErrorKind::Rejected(by) => Some(by),
         }
+    }
+
+    /// The name of the policy that rejected the call or its last attempt, if it has one.
+    #[must_use]
+    pub fn rejected_by(&self) -> Option<&str> {
+        self.failure.rejected_by.as_ref().map(Name::as_str)
     }
 
     /// How long to wait before the next call, if the dependency or the policy knows.
@@ -156,12 +170,19 @@ impl<E> fmt::Display for Error<E> {
             }
             ErrorKind::TimedOut => write!(f, "timed out after {attempts}")?,
             ErrorKind::AttemptTimedOut => f.write_str("the attempt timed out")?,
-            ErrorKind::Rejected(by) => write!(f, "rejected by the {by}")?,
+            ErrorKind::Rejected(by) => {
+                f.write_str("rejected by the ")?;
+                write_policy(f, by, self.failure.rejected_by.as_ref())?;
+                write_hint(f, self.failure.retry_after)?;
+            }
         }
         match self.failure.last {
             last if last == self.failure.kind => Ok(()),
             ErrorKind::TimedOut | ErrorKind::AttemptTimedOut => f.write_str("; the last attempt timed out"),
-            ErrorKind::Rejected(by) => write!(f, "; the last attempt was rejected by the {by}"),
+            ErrorKind::Rejected(by) => {
+                f.write_str("; the last attempt was rejected by the ")?;
+                write_policy(f, by, self.failure.rejected_by.as_ref())
+            }
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::holders::Held;
-use super::{AcquireError, PoolEntry, PoolPhase, PoolState, PoolTodo};
+use super::{PoolEntry, PoolPhase, PoolState, PoolTodo, Refusal};
 use crate::mutant;
 
 impl<X, E> PoolState<X, E> {
@@ -21,7 +21,7 @@ impl<X, E> PoolState<X, E> {
     ) -> (Option<Instant>, Option<Waker>) {
         self.kept_at = Some(now);
         while self.queue.front_deadline().is_some_and(|deadline| deadline <= now) {
-            let refusal = AcquireError::TimedOut { cause: self.cause() };
+            let refusal = Refusal::TimedOut { cause: self.cause() };
             todo.wake.extend(self.queue.settle(Err(refusal)).ok());
         }
         self.discard_expired(now, todo);
@@ -141,6 +141,16 @@ impl<X, E> PoolState<X, E> {
     pub(in crate::pool) fn overdue(&self, now: Instant) -> Vec<(&'static Location<'static>, Duration)> {
         let overdue = self.holders.overdue().iter();
         overdue.map(|((since, _), site)| (*site, now.saturating_duration_since(*since))).collect()
+    }
+
+    /// The holders of the longest time, if holders are recorded.
+    pub(in crate::pool) fn longest_holders(
+        &self,
+        count: usize,
+        now: Instant,
+    ) -> Vec<(&'static Location<'static>, Duration)> {
+        let holders = self.holders.iter().take(count);
+        holders.map(|(since, site)| (site, now.saturating_duration_since(since))).collect()
     }
 
     /// All holders, if holders are recorded.

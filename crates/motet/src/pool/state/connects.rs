@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::downtime::Downtime;
-use super::{AcquireError, ConnectError, PoolEntry, PoolPhase, PoolState, PoolTodo};
+use super::{ConnectError, PoolEntry, PoolPhase, PoolState, PoolTodo, Refusal};
 use crate::mutant;
 
 /// The progress of warming up.
 pub(in crate::pool) enum Warmth<E> {
     Warm,
-    Cold(AcquireError<E>),
+    Cold(Refusal<E>),
     Warming,
 }
 
@@ -121,14 +121,14 @@ impl<X, E> PoolState<X, E> {
     /// Connects up to the minimum, unless these connects are already in progress.
     pub(in crate::pool) fn warm_up(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) -> Warmth<E> {
         if self.phase != PoolPhase::Open {
-            return Warmth::Cold(AcquireError::Closed);
+            return Warmth::Cold(Refusal::Closed);
         }
         if self.live >= self.min {
             return Warmth::Warm;
         }
         self.start_due_connects(now, todo);
         match &self.down {
-            Some(down) if self.connecting == 0 => Warmth::Cold(AcquireError::Unavailable(down.cause())),
+            Some(down) if self.connecting == 0 => Warmth::Cold(Refusal::Unavailable(down.cause())),
             _ => Warmth::Warming,
         }
     }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::downtime::Downtime;
 use self::holders::Holders;
 use self::queue::WaitQueue;
-use super::error::{AcquireError, ConnectError};
+use super::error::{ConnectError, Refusal};
 use crate::sync::{Renewal, WaitState};
 use crate::{Backoff, mutant};
 
@@ -43,7 +43,7 @@ pub(super) struct PoolEntry<X> {
 }
 
 /// The result of a wait.
-pub(super) type Handed<X, E> = Result<Box<PoolEntry<X>>, AcquireError<E>>;
+pub(super) type Handed<X, E> = Result<Box<PoolEntry<X>>, Refusal<E>>;
 
 /// The settings that do not change while the pool is open.
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ pub(super) struct PoolCounts {
 /// The result of joining the queue.
 pub(super) enum Joined<X, E> {
     Got(Box<PoolEntry<X>>),
-    Refused(AcquireError<E>),
+    Refused(Refusal<E>),
     /// The caller waits, with this key.
     Waits(usize),
 }
@@ -238,14 +238,14 @@ impl<X, E> PoolState<X, E> {
             return Joined::Got(entry);
         }
         if self.phase != PoolPhase::Open {
-            return Joined::Refused(AcquireError::Closed);
+            return Joined::Refused(Refusal::Closed);
         }
         let mut refusal = self.refusal(now);
         if mutant!("pool.hang_when_down") {
             refusal = None;
         }
         if let Some(cause) = refusal {
-            return Joined::Refused(AcquireError::Unavailable(cause));
+            return Joined::Refused(Refusal::Unavailable(cause));
         }
         // A caller that comes back to the front, because its connection failed the check, was already admitted.
         let limit = self.rules.max_waiting;
@@ -254,7 +254,7 @@ impl<X, E> PoolState<X, E> {
             is_full = false;
         }
         if is_full {
-            return Joined::Refused(AcquireError::TooManyWaiting { limit });
+            return Joined::Refused(Refusal::TooManyWaiting { limit });
         }
         // The deadline may have passed. A caller that cannot wait still causes a connect: otherwise a pool with only
         // such callers would never have a connection. The keeper refuses the caller.
@@ -286,7 +286,7 @@ impl<X, E> PoolState<X, E> {
     /// Ends connecting: no caller can wait any more.
     pub(super) fn end(&mut self, todo: &mut PoolTodo<X, E>) {
         self.phase = self.phase.max(PoolPhase::Ending);
-        self.refuse_all(todo, || AcquireError::Closed);
+        self.refuse_all(todo, || Refusal::Closed);
         self.notify_changed(todo);
     }
 
@@ -354,11 +354,11 @@ impl<X, E> PoolState<X, E> {
         if let Some(cause) = cause
             && self.live + self.connecting == 0
         {
-            self.refuse_all(todo, || AcquireError::Unavailable(Arc::clone(&cause)));
+            self.refuse_all(todo, || Refusal::Unavailable(Arc::clone(&cause)));
         }
     }
 
-    fn refuse_all(&mut self, todo: &mut PoolTodo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
+    fn refuse_all(&mut self, todo: &mut PoolTodo<X, E>, refusal: impl Fn() -> Refusal<E>) {
         while !self.queue.is_empty() {
             // `settle` returns the refusal if no caller is left, which the loop excludes.
             todo.wake.extend(self.queue.settle(Err(refusal())).ok());

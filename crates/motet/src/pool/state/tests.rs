@@ -193,15 +193,15 @@ impl Pair {
             Joined::Refused(error) => {
                 assert!(model.idle.is_empty());
                 match error {
-                    AcquireError::Closed => assert!(model.is_closed),
-                    AcquireError::Unavailable(_) => {
+                    Refusal::Closed => assert!(model.is_closed),
+                    Refusal::Unavailable(_) => {
                         let until = model.down_until.expect("the backend is down");
                         assert!(model.live() == 0 && (model.connecting > 0 || self.now < until));
                     }
-                    AcquireError::TooManyWaiting { limit } => {
+                    Refusal::TooManyWaiting { limit } => {
                         assert_eq!((limit, model.waiting()), (MAX_WAITING, MAX_WAITING));
                     }
-                    AcquireError::TimedOut { .. } => panic!("a new caller cannot have timed out"),
+                    Refusal::TimedOut { .. } => panic!("a new caller cannot have timed out"),
                 }
             }
             Joined::Waits(key) => {
@@ -234,10 +234,10 @@ impl Pair {
             }
             Seen::Settled(Err(error)) => {
                 let refused = match error {
-                    AcquireError::Closed => Found::Closed,
-                    AcquireError::Unavailable(_) => Found::Unavailable,
-                    AcquireError::TimedOut { .. } => Found::TimedOut,
-                    AcquireError::TooManyWaiting { .. } => {
+                    Refusal::Closed => Found::Closed,
+                    Refusal::Unavailable(_) => Found::Unavailable,
+                    Refusal::TimedOut { .. } => Found::TimedOut,
+                    Refusal::TooManyWaiting { .. } => {
                         panic!("a caller in the queue is not refused for the limit")
                     }
                 };

@@ -143,7 +143,7 @@ impl AdaptiveLimit {
             }
             Err(LineFull) => {
                 self.0.rejected.fetch_add(1, Ordering::Relaxed);
-                Err(RejectedError::new(PolicyKind::AdaptiveLimit, None))
+                Err(RejectedError::new(PolicyKind::AdaptiveLimit, self.0.name.as_ref(), None))
             }
         }
     }

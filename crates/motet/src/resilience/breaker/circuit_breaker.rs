@@ -3,6 +3,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -89,12 +90,16 @@ impl CircuitBreaker {
         // anyway.
         let now = Instant::now();
         if let Some(left) = self.0.reject(now) {
-            return Err(RejectedError::new(PolicyKind::CircuitBreaker, Some(left)));
+            return Err(self.rejection(Some(left)));
         }
         match self.0.with(|machine| machine.admit(now)) {
             Ok(call) => Ok(BreakerPermit::new(self, call, Some(now))),
-            Err(retry_after) => Err(RejectedError::new(PolicyKind::CircuitBreaker, retry_after)),
+            Err(retry_after) => Err(self.rejection(retry_after)),
         }
+    }
+
+    fn rejection(&self, retry_after: Option<Duration>) -> RejectedError {
+        RejectedError::new(PolicyKind::CircuitBreaker, self.0.name.as_ref(), retry_after)
     }
 
     /// Runs a future, if the breaker admits it, and records the verdict on its output.

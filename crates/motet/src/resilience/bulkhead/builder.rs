@@ -34,7 +34,7 @@ impl BulkheadBuilder {
         self
     }
 
-    /// Sets the name, for snapshots.
+    /// Sets the name, for snapshots and errors.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
@@ -68,7 +68,7 @@ impl BulkheadBuilder {
 
     fn checked(self, with: RegisterWith<'_>) -> Bulkhead {
         let line = PermitLine::new(self.limit, self.max_waiting, self.max_wait);
-        let bulkhead = Bulkhead::new(self.limit, line);
+        let bulkhead = Bulkhead::new(self.limit, line, self.name.clone());
         let stats = |shared| Bulkhead(shared).stats().shown();
         if let Some(registration) = register(with, "bulkhead", self.name, &bulkhead.0, stats) {
             // The bulkhead is new, so the cell is empty.

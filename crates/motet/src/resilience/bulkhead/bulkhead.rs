@@ -7,6 +7,7 @@ use crate::observe::Registration;
 use crate::resilience::line::PermitLine;
 use crate::resilience::{LimitStats, PolicyKind, RejectedError};
 use crate::sim;
+use crate::task::Name;
 
 /// Limits the number of concurrent calls: further calls wait in a bounded line, or are rejected.
 ///
@@ -44,6 +45,7 @@ pub struct Bulkhead(pub(super) Arc<BulkheadShared>);
 pub(super) struct BulkheadShared {
     pub(super) line: PermitLine,
     limit: usize,
+    name: Option<Name>,
     rejected: AtomicU64,
     pub(super) registration: OnceLock<Registration>,
 }
@@ -54,9 +56,9 @@ impl Bulkhead {
         BulkheadBuilder::new(limit)
     }
 
-    pub(super) fn new(limit: usize, line: PermitLine) -> Self {
+    pub(super) fn new(limit: usize, line: PermitLine, name: Option<Name>) -> Self {
         let (rejected, registration) = (AtomicU64::new(0), OnceLock::new());
-        Self(Arc::new(BulkheadShared { line, limit, rejected, registration }))
+        Self(Arc::new(BulkheadShared { line, limit, name, rejected, registration }))
     }
 
     /// Takes a permit, if one is free and no caller waits.
@@ -105,7 +107,7 @@ impl BulkheadShared {
     #[cold]
     fn reject(&self) -> RejectedError {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        RejectedError::new(PolicyKind::Bulkhead, None)
+        RejectedError::new(PolicyKind::Bulkhead, self.name.as_ref(), None)
     }
 }
 

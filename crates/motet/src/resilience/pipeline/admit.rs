@@ -184,9 +184,8 @@ impl<'p, K: CallTypes, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M
         if self.permit.is_none()
             && let Err(rejected) = ready!(self.as_mut().admit(cx))
         {
-            let kind = ErrorKind::Rejected(rejected.by());
             call.notify(|| PolicyEventKind::Rejected { by: rejected.by() });
-            return Poll::Ready(Err(Failure::of(kind, None, rejected.retry_after())));
+            return Poll::Ready(Err(Failure::rejected(rejected)));
         }
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {

@@ -39,7 +39,7 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Sets the name, for snapshots.
+    /// Sets the name, for snapshots and errors.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
@@ -75,7 +75,8 @@ impl RateLimiterBuilder {
             cell.and_then(|cell| cell.checked_mul(self.burst.into())).filter(|burst| *burst < CENTURIES);
         let allowed = "short enough that the burst comes back within two centuries";
         PolicyConfigError::unless(burst.is_some(), "per", self.per, allowed)?;
-        let limiter = RateLimiter::new(cell.unwrap_or(1), burst.unwrap_or(1), self.max_wait);
+        let limiter =
+            RateLimiter::new(cell.unwrap_or(1), burst.unwrap_or(1), self.max_wait, self.name.clone());
         let stats = |shared| RateLimiter(shared).stats().shown();
         if let Some(registration) = register(with, "rate limiter", self.name, &limiter.0, stats) {
             // The limiter is new, so the cell is empty.

@@ -11,6 +11,7 @@ use super::RateLimiterBuilder;
 use super::gcra::{Gcra, Refused};
 use crate::observe::{Registration, Stats};
 use crate::resilience::{PolicyKind, RejectedError};
+use crate::task::Name;
 use crate::{mutant, sim};
 
 /// Limits the number of calls per unit of time, with a burst: further calls wait, or are rejected.
@@ -50,6 +51,7 @@ pub(super) struct RateLimiterShared {
     /// The instant from which times count.
     since: Instant,
     max_wait: Duration,
+    name: Option<Name>,
     /// The cells that the waiters want, as the time they take to come back.
     wanted: AtomicU64,
     /// The turn of the first waiter: one at a time, in order.
@@ -66,11 +68,12 @@ impl RateLimiter {
         RateLimiterBuilder::new(count, per)
     }
 
-    pub(super) fn new(cell: u64, burst: u64, max_wait: Duration) -> Self {
+    pub(super) fn new(cell: u64, burst: u64, max_wait: Duration, name: Option<Name>) -> Self {
         Self(Arc::new(RateLimiterShared {
             gcra: Gcra::new(cell, burst),
             since: Instant::now(),
             max_wait,
+            name,
             wanted: AtomicU64::new(0),
             turn: Semaphore::new(1),
             rejected: AtomicU64::new(0),
@@ -194,7 +197,7 @@ impl RateLimiterShared {
     #[cold]
     fn reject(&self, after: Option<u64>) -> RejectedError {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        RejectedError::new(PolicyKind::RateLimiter, after.map(Duration::from_nanos))
+        RejectedError::new(PolicyKind::RateLimiter, self.name.as_ref(), after.map(Duration::from_nanos))
     }
 }
 

@@ -286,7 +286,7 @@ async fn goes_down() {
     let refused = gather((0..6).map(|_| async {
         let begin = Instant::now();
         let refused = home.pool.acquire().await;
-        assert!(matches!(refused, Err(AcquireError::Unavailable(_))), "{refused:?}");
+        assert!(matches!(refused, Err(AcquireError::Unavailable { .. })), "{refused:?}");
         assert!(begin.elapsed() <= patience, "a caller waited for a connection that cannot come");
     }));
     refused.await;
@@ -380,7 +380,7 @@ async fn crowds() {
                     Ok(_link) => sleep(holds).await,
                     Err(error) => {
                         assert!(
-                            matches!(error, AcquireError::TooManyWaiting { limit: MAY_WAIT }),
+                            matches!(error, AcquireError::TooManyWaiting { limit: MAY_WAIT, .. }),
                             "{error:?}"
                         );
                         sometimes!(true, "a caller is refused");
@@ -405,7 +405,7 @@ async fn closes() {
                 sleep(begins).await;
                 match pool.acquire().await {
                     Ok(_link) => sleep(holds).await,
-                    Err(error) => assert!(matches!(error, AcquireError::Closed), "{error:?}"),
+                    Err(error) => assert!(matches!(error, AcquireError::Closed { .. }), "{error:?}"),
                 }
             });
         }

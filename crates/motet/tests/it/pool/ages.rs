@@ -233,7 +233,7 @@ async fn acquire_fails_exactly_after_its_timeout() {
                 (late.acquire().await.map(|link| link.id), Instant::now())
             });
             let refused = pool.acquire().await.unwrap_err();
-            assert!(matches!(refused, AcquireError::TimedOut { cause: None }), "{refused:?}");
+            assert!(matches!(refused, AcquireError::TimedOut { cause: None, .. }), "{refused:?}");
             assert_eq!(begin.elapsed(), millis(700));
             sleep(millis(200)).await;
             drop(held);

@@ -15,7 +15,7 @@ use super::{millis, poll_once, seconds, with_pool};
 #[track_caller]
 fn assert_refused<T>(outcome: Result<T, AcquireError<super::backend::Refused>>, attempt: usize) {
     let Err(error) = outcome else { panic!("the acquire did not fail") };
-    let AcquireError::Unavailable(cause) = &error else { panic!("{error:?}") };
+    let AcquireError::Unavailable { cause, .. } = &error else { panic!("{error:?}") };
     let ConnectError::Failed(refused) = &**cause else { panic!("{cause:?}") };
     assert_eq!(refused.0, attempt);
     let sources = [error.source().unwrap().to_string(), cause.source().unwrap().to_string()];
@@ -36,7 +36,7 @@ async fn callers_fail_at_once_while_the_backend_is_down() {
         async |_, pool| {
             let begin = Instant::now();
             for outcome in gather((0..100).map(|_| pool.acquire())).await {
-                let Err(AcquireError::Unavailable(_)) = outcome else { panic!("{outcome:?}") };
+                let Err(AcquireError::Unavailable { .. }) = outcome else { panic!("{outcome:?}") };
             }
             assert_eq!(
                 begin.elapsed(),
@@ -125,7 +125,7 @@ async fn connect_that_panics_fails_its_caller() {
         &backend,
         |pool| no_jitter(pool).max(1),
         async |_, pool| {
-            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else {
+            let Err(AcquireError::Unavailable { cause, .. }) = pool.acquire().await else {
                 panic!("the backend is up")
             };
             assert_eq!(cause.to_string(), "connecting panicked: the driver has a bug");
@@ -146,7 +146,7 @@ async fn connect_that_hangs_times_out() {
         |pool| no_jitter(pool).max(1).acquire_timeout(None),
         async |_, pool| {
             let begin = Instant::now();
-            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else {
+            let Err(AcquireError::Unavailable { cause, .. }) = pool.acquire().await else {
                 panic!("the backend is up")
             };
             assert_eq!(cause.to_string(), "connecting took longer than 10s");
@@ -189,7 +189,7 @@ async fn waiter_fails_when_the_last_connection_breaks_during_downtime() {
             backend.behave(|b| b.connect = Answer::Fail);
             drop(first);
             let held = pool.acquire().await.unwrap();
-            let Err(AcquireError::TimedOut { cause: Some(_) }) = pool.acquire().await else {
+            let Err(AcquireError::TimedOut { cause: Some(_), .. }) = pool.acquire().await else {
                 panic!("the timeout has no cause")
             };
             // When the last connection goes, no caller can wait for it.
@@ -199,7 +199,7 @@ async fn waiter_fails_when_the_last_connection_breaks_during_downtime() {
             let mut broken = held;
             broken.is_broken = true;
             drop(broken);
-            assert!(matches!(waits.await, Err(AcquireError::Unavailable(_))));
+            assert!(matches!(waits.await, Err(AcquireError::Unavailable { .. })));
             assert!(begin.elapsed() < millis(100));
         },
     )

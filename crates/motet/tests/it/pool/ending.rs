@@ -27,7 +27,7 @@ async fn close_refuses_newcomers_and_waits_for_users() {
             let begin = Instant::now();
             let mut closes = Box::pin(pool.close(seconds(1)));
             assert!(poll_once(&mut closes).await.is_pending());
-            assert!(matches!(pool.acquire().await, Err(AcquireError::Closed)));
+            assert!(matches!(pool.acquire().await, Err(AcquireError::Closed { .. })));
             assert!(pool.is_closed() && pool.try_acquire().is_none());
             assert!(closes.await.is_complete());
             assert_eq!(
@@ -73,8 +73,8 @@ async fn waiters_fail_when_the_pool_closes() {
             assert!(poll_once(&mut waits).await.is_pending() && poll_once(&mut warms).await.is_pending());
             let begin = Instant::now();
             assert!(pool.close(seconds(1)).await.is_complete(), "the connect is cancelled");
-            assert!(matches!(waits.await, Err(AcquireError::Closed)));
-            assert!(matches!(warms.await, Err(AcquireError::Closed)));
+            assert!(matches!(waits.await, Err(AcquireError::Closed { .. })));
+            assert!(matches!(warms.await, Err(AcquireError::Closed { .. })));
             assert_eq!(begin.elapsed(), millis(0));
         },
     )
@@ -102,7 +102,7 @@ async fn connections_are_closed_before_the_scope_ends() {
     .unwrap();
     backend.assert_settled();
     let refused = outside.unwrap().acquire().await;
-    assert!(matches!(refused, Err(AcquireError::Closed)));
+    assert!(matches!(refused, Err(AcquireError::Closed { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +138,7 @@ async fn acquire_in_a_release_gets_an_idle_connection_or_fails() {
             assert_eq!(link.id, 0);
             let begin = Instant::now();
             assert!(
-                matches!(pool.acquire().await, Err(AcquireError::Closed)),
+                matches!(pool.acquire().await, Err(AcquireError::Closed { .. })),
                 "a closed pool does not connect"
             );
             assert_eq!(begin.elapsed(), millis(0));
@@ -214,8 +214,8 @@ async fn pool_opened_in_an_ended_scope_is_closed() {
     let backend = Backend::default();
     let pool = Pool::new(&ended, backend.clone());
     assert!(pool.is_closed());
-    assert!(matches!(pool.acquire().await, Err(AcquireError::Closed)));
-    assert!(matches!(pool.warm_up().await, Err(AcquireError::Closed)));
+    assert!(matches!(pool.acquire().await, Err(AcquireError::Closed { .. })));
+    assert!(matches!(pool.warm_up().await, Err(AcquireError::Closed { .. })));
     assert!(pool.close(seconds(1)).await.is_complete());
     assert_eq!(backend.attempts(), 0);
 }

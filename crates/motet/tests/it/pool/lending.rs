@@ -182,8 +182,8 @@ async fn max_waiting_bounds_the_callers_that_wait_for_a_connection() {
             assert!(poll_once(&mut first).await.is_pending());
             assert!(poll_once(&mut second).await.is_pending());
             let refused = pool.acquire().await.unwrap_err();
-            assert!(matches!(refused, AcquireError::TooManyWaiting { limit: 2 }));
-            let says = "2 callers are already waiting for a connection (`max_waiting`)";
+            assert!(matches!(refused, AcquireError::TooManyWaiting { limit: 2, .. }));
+            let says = "2 callers are already waiting for a connection of the pool `pool` (`max_waiting`)";
             assert_eq!(refused.to_string(), says);
             // A waiter that is dropped frees a slot, and so does a waiter that is served.
             drop(first);
@@ -193,6 +193,51 @@ async fn max_waiting_bounds_the_callers_that_wait_for_a_connection() {
             drop(second.await.unwrap());
             drop(third.await.unwrap());
             assert_eq!(pool.stats().waiting, 0);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_of_an_acquire_names_pool_wait_and_longest_holders() {
+    let backend = Backend::default();
+    with_pool(
+        &backend,
+        |pool| pool.max(4).name("db").leak_after(seconds(60)).acquire_timeout(seconds(5)),
+        async |_, pool| {
+            let mut held = Vec::new();
+            for _ in 0..4 {
+                held.push((pool.acquire().await.unwrap(), line!()));
+                sleep(seconds(1)).await;
+            }
+            let refused = pool.acquire().await.err().unwrap();
+            let AcquireError::TimedOut { waited, holders, .. } = &refused else { panic!("{refused:?}") };
+            assert_eq!((*waited, holders.len()), (seconds(5), 3));
+            let line = held[0].1;
+            let at = format!("{}:{line}:{}", file!(), holders[0].site.column());
+            let says = format!(
+                "no connection of the pool `db` became free within 5s; held longest by {at} for 9s, {at} for 8s, {at} for 7s"
+            );
+            assert_eq!(refused.to_string(), says);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_of_an_acquire_explains_how_to_record_holders() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1).name("db").acquire_timeout(millis(1_500)),
+        async |_, pool| {
+            let _held = pool.acquire().await.unwrap();
+            let refused = pool.acquire().await.err().unwrap();
+            let says = "no connection of the pool `db` became free within 1.5s; set `leak_after` to record the callers that \
+                        hold them";
+            assert_eq!(refused.to_string(), says);
+            let _report = pool.close(seconds(0)).await;
+            assert_eq!(pool.acquire().await.err().unwrap().to_string(), "the pool `db` is closed");
         },
     )
     .await;
@@ -208,7 +253,7 @@ async fn acquire_with_zero_timeout_still_starts_a_connect() {
         async |_, pool| {
             let begin = Instant::now();
             let refused = pool.acquire().await;
-            assert!(matches!(refused, Err(AcquireError::TimedOut { cause: None })));
+            assert!(matches!(refused, Err(AcquireError::TimedOut { cause: None, .. })));
             assert_eq!(begin.elapsed(), std::time::Duration::ZERO);
             sleep(millis(1)).await;
             let held = pool.acquire().await.unwrap();

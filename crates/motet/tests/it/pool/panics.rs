@@ -64,7 +64,7 @@ async fn connect_or_check_error_that_panics_keeps_no_slot_of_a_pool() {
     for touch in [Touch::Show, Touch::Drop] {
         scope(async |n: &Nursery<Infallible>| {
             let pool = Pool::builder(n, Minefield(AtomicBool::new(true), touch)).max(1).build().unwrap();
-            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else {
+            let Err(AcquireError::Unavailable { cause, .. }) = pool.acquire().await else {
                 panic!("the backend is up")
             };
             // The pool has a reference, too, and drops the last one.
@@ -126,7 +126,7 @@ async fn close_wakes_all_waiters_of_a_pool_despite_a_panicking_waker() {
             assert_eq!(alarms.each_ref().map(|alarm| alarm.0.load(Ordering::Relaxed)), [1, 1]);
             for waits in &mut waiting {
                 let refused = waits.as_mut().poll(&mut cx);
-                assert!(matches!(refused, Poll::Ready(Err(AcquireError::Closed))));
+                assert!(matches!(refused, Poll::Ready(Err(AcquireError::Closed { .. }))));
             }
             drop(held);
         },

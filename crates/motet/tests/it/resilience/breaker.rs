@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use motet::resilience::{
-    BreakerState, CircuitBreaker, CircuitBreakerBuilder, PolicyConfigError, PolicyKind, TripCause, Verdict,
-    Window,
+    BreakerState, CircuitBreaker, CircuitBreakerBuilder, Pipeline, PolicyConfigError, PolicyKind, Retry,
+    TripCause, Verdict, Window,
 };
 use motet::task::{Nursery, scope, timeout};
 use motet::{Backoff, Jitter};
@@ -366,6 +366,26 @@ async fn owned_permit_counts_after_its_breaker_handle_is_dropped() {
     let rejected = other.try_acquire().unwrap_err();
     assert_eq!(rejected.by(), PolicyKind::CircuitBreaker);
     assert_eq!(rejected.to_string(), "rejected by the circuit breaker; try again in 30s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejection_names_the_breaker_and_the_time_to_try_again() {
+    let breaker = built(consecutive(1).name("payments"));
+    breaker.try_acquire().unwrap().failure();
+    advance(Duration::from_nanos(1)).await;
+    let rejected = breaker.try_acquire().unwrap_err();
+    assert_eq!(rejected.name(), Some("payments"));
+    // 29.999999999 s.
+    assert_eq!(rejected.to_string(), "rejected by the circuit breaker `payments`; try again in 30s");
+    let call = Pipeline::new().breaker(breaker.clone()).run(async || Ok::<_, String>(()));
+    let error = call.await.unwrap_err();
+    assert_eq!(error.rejected_by(), Some("payments"));
+    assert_eq!(error.to_string(), "rejected by the circuit breaker `payments`; try again in 30s");
+    let retry = Retry::new().attempts(2).unwrap().retry_rejected();
+    let call = Pipeline::new().retry(retry).breaker(breaker).run(async || Ok::<_, String>(()));
+    let error = call.await.unwrap_err();
+    let says = "the last attempt was rejected by the circuit breaker `payments`";
+    assert!(error.to_string().ends_with(says), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
