@@ -377,13 +377,13 @@ async fn rejection_names_the_breaker_and_the_time_to_try_again() {
     assert_eq!(rejected.name(), Some("payments"));
     // 29.999999999 s.
     assert_eq!(rejected.to_string(), "rejected by the circuit breaker `payments`; try again in 30s");
-    let call = Pipeline::new().breaker(breaker.clone()).run(async || Ok::<_, String>(()));
-    let error = call.await.unwrap_err();
+    let pipeline = Pipeline::new().breaker(breaker.clone());
+    let error = pipeline.run(async || Ok::<_, String>(())).await.unwrap_err();
     assert_eq!(error.rejected_by(), Some("payments"));
     assert_eq!(error.to_string(), "rejected by the circuit breaker `payments`; try again in 30s");
     let retry = Retry::new().attempts(2).unwrap().retry_rejected();
-    let call = Pipeline::new().retry(retry).breaker(breaker).run(async || Ok::<_, String>(()));
-    let error = call.await.unwrap_err();
+    let pipeline = Pipeline::new().retry(retry).breaker(breaker);
+    let error = pipeline.run(async || Ok::<_, String>(())).await.unwrap_err();
     let says = "the last attempt was rejected by the circuit breaker `payments`";
     assert!(error.to_string().ends_with(says), "{error}");
 }
