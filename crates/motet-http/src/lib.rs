@@ -55,15 +55,14 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
-//! | `tls` | `https` URLs, on rustls |
+//! | `tls` | `https` of the client and the server, on rustls |
 //! | `http2` | HTTP/2 of the client |
 //! | `dns` | asynchronous name resolution with a cache; without it, the system resolves names on blocking threads |
 //! | `proxy` | [`Proxy`] |
 //! | `gzip`, `brotli`, `zstd` | the decoding of response bodies: see [`ApiClientBuilder::without_decompression`] |
 //!
 //! # Limits
-//! There are no cookies, multipart bodies or WebSockets; reqwest has them. The server speaks HTTP/1.1 without TLS, as
-//! behind a proxy.
+//! There are no cookies, multipart bodies or WebSockets; reqwest has them. The server speaks HTTP/1.1.
 
 pub mod bridge;
 pub mod client;
@@ -79,5 +78,8 @@ pub use client::{
 pub use connect::{Connections, ConnectionsBuilder, Fault, ReceivedBody, SendError, Versions};
 #[cfg(feature = "proxy")]
 pub use connect::{Proxy, ProxyError};
-pub use server::{Peer, Readiness, Reserved, Served, Server, ServerBuilder, ServerConfigError, ServerStats};
+pub use server::{
+    Listener, MemoryConnector, MemoryListener, Peer, Readiness, Reserved, Served, Server, ServerBuilder,
+    ServerConfigError, ServerStats,
+};
 pub use trace::{Sampled, TraceContext, TraceContextError};

@@ -1,4 +1,6 @@
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -38,7 +40,8 @@ impl Body {
 
     /// Creates a body that sends the chunks of a stream, as fast as the server reads them. Empty chunks are skipped.
     ///
-    /// A request with such a body is sent once: it is not retried, and not redirected with its body.
+    /// A request with such a body is sent once: it is not retried, and not redirected with its body. If the stream panics,
+    /// the call fails with [`ErrorKind::RequestBody`](super::ErrorKind::RequestBody).
     #[must_use]
     pub fn stream<S, E>(stream: S) -> Self
     where
@@ -95,6 +98,15 @@ impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Frames<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.project().stream.poll_next(cx).map(|item| item.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+/// The message of a panic.
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&'static str>(), panic.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (None, Some(message)) => message,
+        (None, None) => "without a message",
     }
 }
 
@@ -166,7 +178,13 @@ impl http_body::Body for Outgoing {
             let Some(stream) = &mut unsent.stream else { return Poll::Ready(None) };
             // hyper polls a body until it is pending: a body that is always ready would never let its task end.
             let unit = ready!(poll_proceed(cx));
-            let frame = ready!(outside_of_task(|| Pin::new(stream).poll_frame(cx)));
+            let polled =
+                outside_of_task(|| catch_unwind(AssertUnwindSafe(|| Pin::new(stream).poll_frame(cx))));
+            let frame = match polled {
+                Ok(polled) => ready!(polled),
+                // It must end its own call, and not the task of hyper, whose panic would end the scope of the client.
+                Err(panic) => Some(Err(format!("the stream panicked: {}", message_of(&*panic)).into())),
+            };
             unit.made_progress();
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(chunk))) => {

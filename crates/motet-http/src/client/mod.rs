@@ -68,6 +68,7 @@ mod request_line;
 mod response;
 mod response_body;
 mod retry_after;
+mod service;
 mod target;
 
 pub use api_client::{ApiClient, ApiClientStats};

@@ -85,6 +85,22 @@ pub(super) fn resolve(base: Option<&Base>, path: &str) -> Result<Uri, BoxError> 
     }
 }
 
+/// Returns the URL of a request whose URL is absolute, or relative to the base URL.
+pub(super) fn resolve_uri(base: Option<&Base>, uri: &Uri) -> Result<Uri, BoxError> {
+    if uri.scheme().is_none() || uri.authority().is_none() {
+        return resolve(base, uri.path_and_query().map_or("/", PathAndQuery::as_str));
+    }
+    let url = absolute(&uri.to_string())?;
+    match base {
+        Some(Base { url: base, .. })
+            if url.origin() != base.origin() || !url.path().starts_with(base.path()) =>
+        {
+            Err(InvalidTarget::Outside { path: shown(url.as_str()), base: base.clone() }.into())
+        }
+        _ => to_uri(&url),
+    }
+}
+
 fn below(path: &str) -> &str {
     path.trim_start_matches(['/', '\\'])
 }
@@ -181,6 +197,32 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn absolute_url_of_a_request_is_below_the_base_or_refused() {
+        let base = Base::parse("http://a.example/v1").unwrap();
+        let resolve = |base, uri: &str| resolve_uri(base, &uri.parse().unwrap()).map(|uri| uri.to_string());
+        for (uri, resolved) in [
+            ("/users?page=2", "http://a.example/v1/users?page=2"),
+            ("http://a.example/v1/users", "http://a.example/v1/users"),
+            ("http://A.example:80/v1/", "http://a.example/v1/"),
+        ] {
+            assert_eq!(resolve(Some(&base), uri).unwrap(), resolved);
+        }
+        for uri in [
+            "https://a.example/v1/users",
+            "http://b.example/v1/users",
+            "http://a.example:81/v1/users",
+            "http://a.example/v1/../admin",
+            "/../admin",
+            "http://me:secret@a.example/v1/",
+        ] {
+            let error = resolve(Some(&base), uri).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert_eq!(resolve(None, "http://b.example/x").unwrap(), "http://b.example/x");
+        assert!(resolve(None, "/x").is_err());
     }
 
     #[test]

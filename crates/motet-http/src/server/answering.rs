@@ -22,7 +22,7 @@ use super::{Peer, Reserved};
 #[derive(Debug)]
 pub(super) struct Answering<S> {
     pub(super) service: S,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Option<SocketAddr>,
     pub(super) is_reserved: bool,
     pub(super) state: Arc<ConnectionState>,
     pub(super) stop: CancelToken,
@@ -38,7 +38,9 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let handling = Handling::begin(&self.state);
-        request.extensions_mut().insert(Peer(self.peer));
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
         if self.is_reserved {
             request.extensions_mut().insert(Reserved);
         }

@@ -1,3 +1,5 @@
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use motet::task::Name;
@@ -17,6 +19,8 @@ pub(super) struct ServerSettings {
     pub(super) notice: Duration,
     pub(super) grace: Duration,
     pub(super) readiness: Option<Readiness>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for ServerSettings {
@@ -32,6 +36,8 @@ impl Default for ServerSettings {
             notice: Duration::ZERO,
             grace: Duration::from_secs(20),
             readiness: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -117,12 +123,37 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves `https` with these certificates. A protocol (ALPN) in the configuration must be `http/1.1`; without one, it
+    /// is added.
+    ///
+    /// The handshake counts toward the timeout of the headers of the first request. Certificates that are renewed while
+    /// the server runs come from a [`ResolvesServerCert`](rustls::server::ResolvesServerCert) of the configuration.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: impl Into<Arc<rustls::ServerConfig>>) -> Self {
+        self.0.tls = Some(config.into());
+        self
+    }
+
     /// Creates the server.
     ///
     /// # Errors
-    /// [`ServerConfigError`] if `max_connections`, `max_connections_per_peer`, `header_timeout` or `unread_timeout` is zero.
+    /// [`ServerConfigError`] if `max_connections`, `max_connections_per_peer`, `header_timeout` or `unread_timeout` is zero, or
+    /// if the configuration of TLS names other protocols than `http/1.1`.
     pub fn build(self) -> Result<Server, ServerConfigError> {
-        let Self(settings) = self;
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only TLS is completed"))]
+        let Self(mut settings) = self;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut settings.tls {
+            const HTTP1: &[u8] = b"http/1.1";
+            if tls.alpn_protocols.iter().any(|protocol| protocol != HTTP1) {
+                let (value, allowed) =
+                    ("a configuration with other protocols (ALPN)", "it may name `http/1.1`");
+                return Err(ServerConfigError { setting: "tls", value, allowed });
+            }
+            if tls.alpn_protocols.is_empty() {
+                Arc::make_mut(tls).alpn_protocols.push(HTTP1.to_vec());
+            }
+        }
         let counts = [
             ("max_connections", settings.connections),
             ("max_connections_per_peer", settings.per_peer.unwrap_or(1)),

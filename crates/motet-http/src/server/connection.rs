@@ -216,7 +216,7 @@ mod tests {
             };
             let service = Answering {
                 service: service_fn(answer),
-                peer: ([127, 0, 0, 1], 1).into(),
+                peer: None,
                 is_reserved: false,
                 state: Arc::clone(&state),
                 stop: stop.clone(),

@@ -20,12 +20,15 @@
 //! ```
 //!
 //! It is used like `axum::serve`. [`Server::serve`] returns when the last connection has ended, limits the number of
-//! connections, and limits the time of every step that a client could delay. It speaks HTTP/1.1; TLS and HTTP/2 are for the
-//! proxy in front of it.
+//! connections, and limits the time of every step that a client could delay. It speaks HTTP/1.1, also with
+//! [TLS](ServerBuilder::tls); HTTP/2 is for the proxy in front of it.
 //!
 //! | You want to | Use |
 //! |---|---|
 //! | serve an axum router or a tower service | [`Server::serve`] |
+//! | listen on TCP, a Unix socket, in memory, or elsewhere | [`Listener`] |
+//! | run a whole service in a test in virtual time | [`MemoryListener`] |
+//! | serve `https` | [`ServerBuilder::tls`] |
 //! | set limits of connections and times, the notice and the grace period | [`Server::builder`] |
 //! | report to a load balancer whether the server takes requests | [`Readiness`] |
 //! | know the address of a client | [`Peer`] in the extensions of a request |
@@ -49,15 +52,21 @@
 mod answering;
 mod builder;
 mod connection;
+mod listener;
+mod memory;
 mod phase;
 mod readiness;
 mod registry;
+#[cfg(feature = "tls")]
+mod secured;
 mod serve;
 mod socket;
 mod stats;
 mod write_deadline;
 
 pub use builder::{ServerBuilder, ServerConfigError};
+pub use listener::Listener;
+pub use memory::{MemoryConnector, MemoryListener};
 pub use readiness::Readiness;
 pub use serve::{Peer, Reserved, Served, Server};
 pub use stats::ServerStats;

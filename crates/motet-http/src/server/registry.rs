@@ -37,7 +37,7 @@ struct RegistryState {
 
 #[derive(Debug)]
 struct Member {
-    peer: IpAddr,
+    peer: Option<IpAddr>,
     is_reserved: bool,
     connection: Arc<ConnectionState>,
 }
@@ -71,13 +71,17 @@ impl Registry {
 
     /// Assigns a slot to a new connection: a free one, the slot of the connection that has been idle longest, or a
     /// reserved one.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, connection: &Arc<ConnectionState>) -> Admission {
-        let peer = network(peer);
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: Option<IpAddr>,
+        connection: &Arc<ConnectionState>,
+    ) -> Admission {
+        let peer = peer.map(network);
         let mut state = self.state();
-        let of_peer = state.per_peer.get(&peer).copied().unwrap_or(0);
+        let of_peer = peer.and_then(|peer| state.per_peer.get(&peer)).copied().unwrap_or(0);
         let mut evicted = None;
         let mut is_reserved = false;
-        if of_peer >= self.limits.per_peer {
+        if peer.is_some() && of_peer >= self.limits.per_peer {
             evicted = state.evict(|member| member.peer == peer);
             if evicted.is_none() {
                 return Admission::TooManyOfPeer;
@@ -98,7 +102,9 @@ impl Registry {
         let number = state.next;
         state.next += 1;
         state.connections.insert(number, Member { peer, is_reserved, connection: Arc::clone(connection) });
-        *state.per_peer.entry(peer).or_default() += 1;
+        if let Some(peer) = peer {
+            *state.per_peer.entry(peer).or_default() += 1;
+        }
         state.ordinary += usize::from(!is_reserved);
         drop(state);
         self.open.send_modify(|open| *open += 1);
@@ -141,10 +147,12 @@ impl RegistryState {
     fn remove(&mut self, number: u64) -> Option<Member> {
         let member = self.connections.remove(&number)?;
         self.ordinary -= usize::from(!member.is_reserved);
-        if let Some(count) = self.per_peer.get_mut(&member.peer) {
+        if let Some(peer) = member.peer
+            && let Some(count) = self.per_peer.get_mut(&peer)
+        {
             *count -= 1;
             if *count == 0 {
-                self.per_peer.remove(&member.peer);
+                self.per_peer.remove(&peer);
             }
         }
         Some(member)
@@ -181,8 +189,8 @@ mod tests {
         Registry::new(Limits { in_all, per_peer, reserved })
     }
 
-    fn peer(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn peer(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, last]))
     }
 
     async fn connection(phase: Phase) -> Arc<ConnectionState> {
@@ -246,6 +254,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn clients_without_an_address_have_no_limit_of_their_own() {
+        let registry = registry(3, 1, 0);
+        let busy = connection(Phase::Busy).await;
+        let places = [(); 3].map(|()| place(registry.admit(None, &busy)));
+        assert!(matches!(registry.admit(None, &busy), Admission::Full));
+        drop(places);
+        assert_eq!((registry.open(), registry.state().connections.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn reserved_slots_are_used_when_all_connections_are_busy() {
         let registry = registry(1, 9, 1);
         let busy = connection(Phase::Busy).await;
@@ -263,6 +281,6 @@ mod tests {
         let same = ["2001:db8::1", "2001:db8::ffff:1"].map(|text| network(text.parse().unwrap()));
         assert_eq!(same[0], same[1]);
         assert_ne!(same[0], network("2001:db8:0:1::1".parse().unwrap()));
-        assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()), peer(1));
+        assert_eq!(Some(network("::ffff:10.0.0.1".parse().unwrap())), peer(1));
     }
 }

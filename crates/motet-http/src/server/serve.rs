@@ -1,6 +1,6 @@
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +13,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use motet::task::{CancelToken, Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
@@ -21,9 +20,11 @@ use super::ServerStats;
 use super::answering::Answering;
 use super::builder::{ServerBuilder, ServerSettings};
 use super::connection::{Times, Watched, drive};
+use super::listener::Listener;
 use super::phase::ConnectionState;
 use super::registry::{Admission, Limits, Place, Registry};
-use super::socket;
+#[cfg(feature = "tls")]
+use super::secured::Secured;
 use super::stats::{Counted, Counts};
 use super::write_deadline::WriteDeadline;
 use crate::client::BoxError;
@@ -89,7 +90,7 @@ pub enum Served {
     },
 }
 
-/// The address of the client, in the extensions of a request.
+/// The address of the client, in the extensions of a request. A client over a Unix socket or in memory has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
@@ -121,14 +122,18 @@ impl Server {
 
     /// Serves until `stop` is cancelled, and returns when the last connection has ended.
     ///
+    /// `listener` is a `TcpListener` or `UnixListener` of tokio, a [`MemoryListener`](super::MemoryListener), or another
+    /// [`Listener`].
+    ///
     /// `service` is a tower service; each request is handled by a clone that is ready. An axum `Router` is one, and so
     /// is a [`Handler`](motet::middleware::Handler) through [`bridge::service`](crate::bridge::service). The extensions
     /// of a request contain the [`Peer`]. A panic of the service ends only its connection.
     ///
     /// # Cancel safety
     /// Dropping the future closes every connection. The enclosing scope waits for the tasks of the connections.
-    pub async fn serve<S, B>(&self, listener: TcpListener, service: S, stop: CancelToken) -> Served
+    pub async fn serve<L, S, B>(&self, listener: L, service: S, stop: CancelToken) -> Served
     where
+        L: Listener,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -163,14 +168,15 @@ impl Server {
     }
 
     /// Returns the number of connections that are open at the end of the grace.
-    async fn accept_all<S, B>(
+    async fn accept_all<L, S, B>(
         &self,
         connections: &Nursery,
-        listener: TcpListener,
+        mut listener: L,
         service: S,
         stop: CancelToken,
     ) -> usize
     where
+        L: Listener,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -181,6 +187,8 @@ impl Server {
             service: TowerToHyperService::new(service),
             unread: self.settings.unread,
             times: Times { head: self.settings.headers, idle: self.settings.idle },
+            #[cfg(feature = "tls")]
+            tls: self.settings.tls.clone(),
             origin: Instant::now(),
             counts: &self.counts,
             drain: CancelToken::new(),
@@ -189,7 +197,7 @@ impl Server {
         let notice = self.stopped(&stop);
         let mut notice = std::pin::pin!(notice);
         loop {
-            match race(notice.as_mut(), acceptor.accept(&listener)).await {
+            match race(notice.as_mut(), acceptor.accept(&mut listener)).await {
                 Either::Left(()) => break,
                 Either::Right(()) => {}
             }
@@ -233,6 +241,8 @@ struct Acceptor<'a, S> {
     service: TowerToHyperService<S>,
     unread: Duration,
     times: Times,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
     origin: Instant,
     counts: &'a Arc<Counts>,
     /// Each response after the stop is the last one of its connection.
@@ -249,9 +259,9 @@ where
 {
     /// Accepts one connection and serves it. If it is dropped while the connection waits for a slot, the connection is
     /// closed.
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept<L: Listener>(&self, listener: &mut L) {
         match listener.accept().await {
-            Ok((stream, peer)) => self.admit(stream, peer).await,
+            Ok((stream, peer)) => self.admit::<L>(stream, peer).await,
             Err(error) => {
                 let of_the_client = matches!(
                     error.kind(),
@@ -268,28 +278,24 @@ where
     }
 
     /// Serves the connections in the backlog, and closes the listener.
-    fn take_backlog(&self, listener: TcpListener) {
-        // tokio sees them only after its driver has run; the kernel knows them now.
-        let Ok(listener) = listener.into_std() else { return };
-        while let Ok((stream, peer)) = listener.accept() {
-            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+    fn take_backlog<L: Listener>(&self, listener: L) {
+        for (stream, peer) in listener.close() {
             let state = Arc::new(ConnectionState::new(self.origin));
-            if let (Ok(stream), Admission::Admitted(place)) = (stream, self.registry.admit(peer.ip(), &state))
-            {
-                self.serve(stream, peer, state, place);
+            if let Admission::Admitted(place) = self.registry.admit(ip(peer), &state) {
+                self.serve::<L>(stream, peer, state, place);
             }
         }
     }
 
-    async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn admit<L: Listener>(&self, stream: L::Stream, peer: Option<SocketAddr>) {
         let state = Arc::new(ConnectionState::new(self.origin));
         loop {
             let open = self.registry.open();
-            match self.registry.admit(peer.ip(), &state) {
-                Admission::Admitted(place) => return self.serve(stream, peer, state, place),
+            match self.registry.admit(ip(peer), &state) {
+                Admission::Admitted(place) => return self.serve::<L>(stream, peer, state, place),
                 Admission::TooManyOfPeer => {
                     self.counts.refused();
-                    tracing::debug!(%peer, "closing a connection: its address is at its limit");
+                    tracing::debug!(?peer, "closing a connection: its address is at its limit");
                     return;
                 }
                 Admission::Full => {
@@ -300,10 +306,18 @@ where
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, state: Arc<ConnectionState>, place: Place) {
-        if let Err(error) = socket::set_up(&stream, self.unread) {
+    fn serve<L: Listener>(
+        &self,
+        stream: L::Stream,
+        peer: Option<SocketAddr>,
+        state: Arc<ConnectionState>,
+        place: Place,
+    ) {
+        if let Err(error) = L::set_up(&stream, self.unread) {
             tracing::debug!(%error, "cannot set the options of a socket");
         }
+        #[cfg(feature = "tls")]
+        let stream = Secured::new(stream, self.tls.as_ref());
         let stream = Watched::new(WriteDeadline::new(stream, self.unread), Arc::clone(&state));
         let service = Answering {
             service: self.service.clone(),
@@ -320,4 +334,8 @@ where
             drive(connection, &state, &drain, times).await;
         });
     }
+}
+
+fn ip(peer: Option<SocketAddr>) -> Option<IpAddr> {
+    peer.map(|peer| peer.ip())
 }

@@ -12,9 +12,10 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body_util::BodyExt as _;
-use motet_http::{Body, ErrorKind};
+use motet_http::{Body, ErrorKind, Versions};
 
 use crate::harness::{builder, client, scripted, serve, test};
+use crate::versions;
 
 const CHUNK: usize = 16 << 10;
 
@@ -96,6 +97,46 @@ async fn failed_body_stream_is_a_request_body_error_with_its_cause() {
         let error = client(n, &base).post("/").body(body).send().await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::RequestBody(_)), "{error:?}");
         assert!(error.to_string().ends_with("the body of the request failed: the disk is gone"), "{error}");
+    })
+    .await;
+}
+
+/// A stream that panics at its third poll.
+struct Panics(u32);
+
+impl Stream for Panics {
+    type Item = Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0 += 1;
+        assert!(self.0 < 3, "no third chunk");
+        Poll::Ready(Some(Ok(Bytes::from_static(&[7; CHUNK]))))
+    }
+}
+
+#[tokio::test]
+async fn panic_of_a_body_stream_fails_its_call_alone() {
+    test(async |n| {
+        let (http1, _) = scripted(n, async |mut connection| {
+            while let Some(head) = connection.head().await {
+                if head.starts_with("POST") {
+                    return connection.closed().await;
+                }
+                connection.answer("200 OK", "hello").await;
+            }
+        })
+        .await;
+        let api = client(n, &http1);
+        let error = api.post("/").body(Body::stream(Panics(0))).send().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::RequestBody(_)), "{error:?}");
+        assert!(error.to_string().ends_with("the stream panicked: no third chunk"), "{error}");
+        assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
+
+        let (http2, _) = versions::h2(n).await;
+        let api = builder(n, &http2).versions(Versions::Http2).build().unwrap();
+        // The server answers at once, so the panic may come too late to matter.
+        let _either = api.post("/").body(Body::stream(Panics(0))).send().await;
+        assert!(api.get("/").fetch_bytes().await.unwrap().starts_with(b"HTTP/2.0"));
     })
     .await;
 }

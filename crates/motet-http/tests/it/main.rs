@@ -12,6 +12,7 @@ mod durations;
 mod errors;
 mod harness;
 mod limits;
+mod listeners;
 mod middleware;
 mod names;
 mod nginx;

@@ -12,7 +12,8 @@ use axum::body::Body as AxumBody;
 use axum::routing::get;
 use http::{HeaderMap, Request as HttpRequest, Response as HttpResponse, StatusCode};
 use motet::middleware::{Chain, Handler, Next};
-use motet_http::{Error, ErrorKind, Request, Response, TimeLimit, bridge};
+use motet_http::{Error, ErrorKind, Request, Response, ResponseBody, TimeLimit, bridge};
+use tower_layer::Layer as _;
 use tower_service::Service;
 
 use crate::harness::{builder, scripted, serve, test};
@@ -148,4 +149,40 @@ async fn bridge_calls_only_a_ready_service_and_frees_its_reservation() {
     }
     drop(service.call(9));
     assert_eq!(reserved.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn client_is_a_service_of_tower() {
+    type Called = Result<HttpResponse<ResponseBody>, Error>;
+
+    async fn count(
+        request: HttpRequest<&'static str>,
+        next: Next<HttpRequest<&'static str>, Called>,
+    ) -> Called {
+        let mut response = next.run(request).await?;
+        response.headers_mut().insert("x-seen", "yes".parse().unwrap());
+        Ok(response)
+    }
+
+    test(async |n| {
+        let answer = async |headers: HeaderMap, body: String| {
+            (StatusCode::IM_A_TEAPOT, format!("{body} {}", headers["x-own"].to_str().unwrap()))
+        };
+        let base = serve(n, Router::new().route("/v1/tea", axum::routing::post(answer))).await;
+        let api = builder(n, &format!("{base}/v1")).header("x-own", "yes").build().unwrap();
+        let mut service = bridge::layer(Chain::new().with(count)).layer(api.clone());
+        for uri in ["/tea".to_owned(), format!("{base}/v1/tea")] {
+            let mut response = service.call(HttpRequest::post(uri).body("milk").unwrap()).await.unwrap();
+            assert_eq!(
+                (response.status(), &response.headers()["x-seen"]),
+                (StatusCode::IM_A_TEAPOT, &"yes".parse().unwrap())
+            );
+            assert_eq!(response.body_mut().chunk().await.unwrap().unwrap(), "milk yes");
+        }
+        let elsewhere = HttpRequest::get(format!("{base}/v2")).body("").unwrap();
+        let error = service.call(elsewhere).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Request(_)), "{error:?}");
+        assert_eq!((error.attempts(), api.stats().in_flight), (0, 0));
+    })
+    .await;
 }

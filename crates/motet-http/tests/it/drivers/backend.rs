@@ -294,7 +294,7 @@ async fn open(name: &'static str) -> Scope {
 }
 
 /// Trusts no certificate, so that no run reads those of the system.
-fn no_tls() -> Arc<ClientConfig> {
+pub(super) fn no_tls() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let make = || {
         Arc::new(ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth())

@@ -10,6 +10,7 @@ mod calls;
 mod driver;
 #[path = "../../../../motet/tests/it/drivers/listed.rs"]
 mod listed;
+mod memory;
 mod planted;
 mod sending;
 mod serving;
@@ -25,6 +26,7 @@ const DRIVERS: &[&Driver] = &[
     &serving::DRIVER,
     &unread::DRIVER,
     &bridges::DRIVER,
+    &memory::DRIVER,
 ];
 
 /// Fewer than those of the library: a run is a hundred times as long, with connections and all that hyper does on them.
