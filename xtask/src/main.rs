@@ -39,13 +39,14 @@ usage: cargo xtask COMMAND
 ";
 
 /// The parts of `verify`, quick ones first.
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     Part {
         name: "policy",
         what: "dependencies: licences, sources, bans; clippy of the benches",
         run: policy,
     },
     Part { name: "features", what: "each feature of the library alone", run: features },
+    Part { name: "sqlx", what: "the example of a pool over sqlx, with a PostgreSQL server", run: sqlx },
     Part { name: "package", what: "each package builds from its archive", run: package },
     Part { name: "drivers", what: "the drivers of the library, optimised", run: drivers },
     Part { name: "optimised", what: "all tests of the library, optimised", run: optimised },
@@ -164,8 +165,9 @@ fn lint() -> Result<(), String> {
     timed("public types", || api::check(&[]))?;
     timed("fmt", || {
         run(&mut cargo(&["fmt", "--all", "--check"]))?;
-        // A workspace of its own, so the line above does not see it.
-        run(&mut cargo(&["fmt", "--manifest-path", "benches/Cargo.toml", "--check"]))
+        // Workspaces of their own, so the line above does not see them.
+        run(&mut cargo(&["fmt", "--manifest-path", "benches/Cargo.toml", "--check"]))?;
+        run(&mut cargo(&["fmt", "--manifest-path", "examples/sqlx/Cargo.toml", "--check"]))
     })?;
     timed("clippy", || run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
     timed("docs", || {
@@ -205,6 +207,21 @@ fn policy() -> Result<(), String> {
     }
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
     run(&mut cargo(&["clippy", "--locked", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))
+}
+
+/// The example with sqlx: a workspace of its own, whose lockfile the build must not change.
+fn sqlx() -> Result<(), String> {
+    test_tools::install()?;
+    let (folder, manifest) = ("target/sqlx", "examples/sqlx/Cargo.toml");
+    for args in [&["clippy", "--locked", "--all-targets"][..], &["test", "--locked"]] {
+        let mut command = cargo(args);
+        command.args(["--manifest-path", manifest]).env("CARGO_TARGET_DIR", folder);
+        if args[0] == "clippy" {
+            command.args(["--", "-D", "warnings"]);
+        }
+        run(&mut command)?;
+    }
+    Ok(())
 }
 
 /// Builds each package from the files of its archive, as it would be published.

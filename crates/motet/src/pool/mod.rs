@@ -47,6 +47,15 @@
 //!
 //! A client that multiplexes many requests over one connection needs no pool.
 //!
+//! # Keep your pool when
+//! Keep the pool of your driver, such as `sqlx::PgPool`, if your queries take the pool itself (`fetch_one(&pool)`), if other
+//! libraries share it, or if it does more than lend: replicas, prepared statements across connections, migrations.
+//!
+//! Use this pool if connections must be closed before a scope returns, if the number of waiting callers must be bounded and
+//! their order kept, if callers must fail at once while the backend is down, or if a test in virtual time drives the whole
+//! program. A manager is 30 lines: in `examples/14_pool_postgres.rs` for tokio-postgres, in `examples/sqlx` for the
+//! PostgreSQL connections of sqlx.
+//!
 //! # Guarantees
 //! - **Bounds.** There are never more than [`max`](PoolBuilder::max) connections, except after a [`resize`](Pool::resize) to
 //!   a smaller number, until connections come back. A connection counts from the start of its connect to the end of its
