@@ -33,7 +33,7 @@ pub enum AcquireError<E> {
         waited: Duration,
         /// The callers that have held their connections longest, up to 3, the longest first; empty if holders are not
         /// [recorded](super::PoolBuilder::leak_after).
-        holders: Vec<Holder>,
+        holders: Arc<Vec<Holder>>,
         /// The reason why the pool could not open another one, if the last connect failed.
         cause: Option<Arc<ConnectError<E>>>,
     },
@@ -60,7 +60,10 @@ impl<E> AcquireError<E> {
         let pool = pool.clone();
         match refusal {
             Refusal::Unavailable(cause) => Self::Unavailable { pool, cause },
-            Refusal::TimedOut { cause } => Self::TimedOut { pool, waited, holders, cause },
+            Refusal::TimedOut { cause } => {
+                // A thin pointer: the errors of scopes contain this one, and are passed by value.
+                Self::TimedOut { pool, waited, holders: Arc::new(holders), cause }
+            }
             Refusal::TooManyWaiting { limit } => Self::TooManyWaiting { pool, limit },
             Refusal::Closed => Self::Closed { pool },
         }
@@ -112,7 +115,7 @@ impl<E> Clone for AcquireError<E> {
             Self::TimedOut { pool, waited, holders, cause } => Self::TimedOut {
                 pool: pool.clone(),
                 waited: *waited,
-                holders: holders.clone(),
+                holders: Arc::clone(holders),
                 cause: cause.clone(),
             },
             Self::TooManyWaiting { pool, limit } => {
