@@ -12,6 +12,8 @@ mod guide {
     mod from_tower {}
     #[doc = include_str!("../../docs/guide/guarding-calls.md")]
     mod guarding_calls {}
+    #[doc = include_str!("../../docs/metrics.md")]
+    mod metrics {}
     #[doc = include_str!("../../README.md")]
     mod readme {}
     #[doc = include_str!("../../crates/motet-http/README.md")]

@@ -22,6 +22,7 @@ mod coroutine;
 mod di_container;
 mod event_emitter;
 mod event_loop;
+mod finish_at_ctrl_c;
 mod frontier;
 mod futures_and_tasks;
 mod http_session;

@@ -20,8 +20,8 @@ impl ServerStats {
     pub(super) fn shown(self) -> Stats {
         Stats::new()
             .count("connections", self.connections as u64)
-            .count("accepted", self.accepted)
-            .count("refused", self.refused)
+            .total("accepted", self.accepted)
+            .total("refused", self.refused)
     }
 }
 

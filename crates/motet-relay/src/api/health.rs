@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use motet::batch::Batcher;
 use motet::container::{ComponentHealth, Health, Running};
+use motet::observe::MetricsExporter;
 use motet::task::Scope;
 use tokio::time::Instant;
 
@@ -92,10 +93,14 @@ pub(super) struct Scrape(Arc<CachedCheck<Result<String, StoreError>>>);
 
 impl Scrape {
     pub(super) fn new(scope: &Scope, api: &Arc<ApiState>) -> Self {
-        let api = Arc::clone(api);
+        let (api, scope_of_relay) = (Arc::clone(api), scope.clone());
+        let exporter = Arc::new(Mutex::new(MetricsExporter::new()));
         let compute = move || {
-            let api = Arc::clone(&api);
-            async move { render(&api).await }
+            let (api, scope, exporter) = (Arc::clone(&api), scope_of_relay.clone(), Arc::clone(&exporter));
+            async move {
+                exporter.lock().unwrap_or_else(PoisonError::into_inner).record(&scope.snapshot());
+                render(&api).await
+            }
         };
         Self(Arc::new(CachedCheck::new(scope, "metrics", compute)))
     }

@@ -44,10 +44,10 @@ impl BatchStats {
             .count("waiting", self.waiting as u64)
             .count("in_line", self.in_line as u64)
             .count("in_flight", self.in_flight as u64)
-            .count("items", self.items)
-            .count("batches", self.batches)
-            .count("failed_batches", self.failed_batches)
-            .count("failed_posts", self.failed_posts)
+            .total("items", self.items)
+            .total("batches", self.batches)
+            .total("failed_batches", self.failed_batches)
+            .total("failed_posts", self.failed_posts)
             .text("state", if self.is_closed { "closed" } else { "open" })
     }
 }

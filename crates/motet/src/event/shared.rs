@@ -335,8 +335,8 @@ impl EmitterShared {
             .count("listeners", listeners as u64)
             .count("patterns", patterns as u64)
             .count("posted", self.open.waiting() as u64)
-            .count("failed", self.counters.failed.load(Ordering::Relaxed))
-            .count("dropped", self.counters.dropped.load(Ordering::Relaxed))
+            .total("failed", self.counters.failed.load(Ordering::Relaxed))
+            .total("dropped", self.counters.dropped.load(Ordering::Relaxed))
             .text("state", if self.open.is_closed() { "closed" } else { "open" })
     }
 

@@ -9,8 +9,10 @@ use crate::task::{Name, Scope};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Stat {
-    /// A count: of current items, or of all items so far.
+    /// A count of current items: it rises and falls.
     Count(u64),
+    /// A count of everything so far: it only rises.
+    Total(u64),
     /// A measured value.
     Value(f64),
     /// A word, such as a state.
@@ -28,10 +30,17 @@ impl Stats {
         Self::default()
     }
 
-    /// Adds a count.
+    /// Adds a count of current items. As a metric it is a gauge.
     #[must_use]
     pub fn count(mut self, name: &'static str, count: u64) -> Self {
         self.0.push((name, Stat::Count(count)));
+        self
+    }
+
+    /// Adds a count of everything so far. As a metric it is a counter.
+    #[must_use]
+    pub fn total(mut self, name: &'static str, total: u64) -> Self {
+        self.0.push((name, Stat::Total(total)));
         self
     }
 
@@ -58,7 +67,7 @@ impl Stats {
 impl fmt::Display for Stat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Count(count) => count.fmt(f),
+            Self::Count(count) | Self::Total(count) => count.fmt(f),
             Self::Value(value) => value.fmt(f),
             Self::Text(text) => write_escaped(text, f),
         }
@@ -68,6 +77,9 @@ impl fmt::Display for Stat {
 /// A component as its scope stores it.
 #[derive(Clone)]
 pub(crate) struct Component {
+    /// Of this component alone, in the whole process.
+    #[cfg(feature = "metrics")]
+    pub(crate) id: u64,
     pub(crate) kind: &'static str,
     pub(crate) name: Name,
     pub(crate) stats: Arc<dyn Fn() -> Stats + Send + Sync>,
@@ -90,10 +102,24 @@ impl Scope {
         name: impl Into<Name>,
         stats: impl Fn() -> Stats + Send + Sync + 'static,
     ) -> Registration {
-        let component = Component { kind, name: name.into(), stats: Arc::new(stats) };
+        let component = Component {
+            #[cfg(feature = "metrics")]
+            id: next_id(),
+            kind,
+            name: name.into(),
+            stats: Arc::new(stats),
+        };
         let place = self.0.state().components.insert(component);
         Registration { core: Arc::downgrade(&self.0), place }
     }
+}
+
+#[cfg(feature = "metrics")]
+fn next_id() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Registration {

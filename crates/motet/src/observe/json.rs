@@ -57,7 +57,7 @@ fn component(view: &ComponentView) -> Value {
 
 fn value(stat: &Stat) -> Value {
     match stat {
-        Stat::Count(count) => json!(count),
+        Stat::Count(count) | Stat::Total(count) => json!(count),
         Stat::Value(value) => json!(value),
         Stat::Text(text) => json!(text),
     }

@@ -28,6 +28,7 @@
 //! | see the whole runtime | [`snapshot()`] |
 //! | print the tree, or send it as JSON | `Display` and `to_json` of [`ScopeView`] |
 //! | add your own component to the tree | [`Scope::register`](crate::task::Scope::register) |
+//! | export the components as metrics, for example to Prometheus | `Scope::export_metrics`, with the feature `metrics` |
 //! | print the tree on a signal | SIGUSR1, in a program of [`run`](mod@crate::run) |
 //!
 //! # Guarantees
@@ -37,6 +38,8 @@
 mod component;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod print;
 mod snapshot;
 
@@ -44,6 +47,8 @@ mod snapshot;
 use std::time::Duration;
 
 pub use component::{Registration, Stat, Stats};
+#[cfg(feature = "metrics")]
+pub use metrics::MetricsExporter;
 pub use snapshot::{ComponentView, ScopeView, TaskKind, TaskView, snapshot};
 
 pub(crate) use component::Component;

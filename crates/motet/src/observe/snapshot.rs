@@ -72,6 +72,9 @@ pub struct ComponentView {
     pub name: Name,
     /// The values that it shows.
     pub stats: Stats,
+    /// Of this component alone, in the whole process.
+    #[cfg(feature = "metrics")]
+    pub(super) id: u64,
 }
 
 /// Returns the tree of all scopes and tasks of the runtime; `None` if there are none.
@@ -134,7 +137,13 @@ pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
         tasks,
         components: components
             .into_iter()
-            .map(|Component { kind, name, stats }| ComponentView { kind, name, stats: shown(&*stats) })
+            .map(|component| ComponentView {
+                kind: component.kind,
+                name: component.name,
+                stats: shown(&*component.stats),
+                #[cfg(feature = "metrics")]
+                id: component.id,
+            })
             .collect(),
         releases: core.releases.read(),
         scopes: scopes.iter().map(view).collect(),

@@ -62,14 +62,14 @@ impl PoolStats {
         Stats::new()
             .text("state", state)
             .count("idle", self.idle as u64)
-            .count("in use", self.in_use as u64)
+            .count("in_use", self.in_use as u64)
             .count("connecting", self.connecting as u64)
             .count("closing", self.closing as u64)
             .count("waiting", self.waiting as u64)
             .count("overdue", self.overdue as u64)
             .count("max", self.max as u64)
-            .count("opened", self.opened)
-            .count("closed", self.closed)
+            .total("opened", self.opened)
+            .total("closed", self.closed)
     }
 }
 

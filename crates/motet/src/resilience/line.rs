@@ -141,6 +141,6 @@ impl LimitStats {
             .count("limit", self.limit as u64)
             .count("in_flight", self.in_flight as u64)
             .count("waiting", self.waiting as u64)
-            .count("rejected", self.rejected)
+            .total("rejected", self.rejected)
     }
 }

@@ -138,11 +138,14 @@ where
     }
 }
 
+/// The life of a resource, in one allocation.
+type BoxedLifecycle<O, R, C, Fut> = Pin<Box<Lifecycle<O, R, C, Fut>>>;
+
 /// A resource that is polled by its caller.
 ///
 /// # Drop
 /// Passes a resource whose release has not ended to a task of the enclosing scope.
-struct Held<O, R, E, C, Fut>(Option<Pin<Box<Lifecycle<O, R, C, Fut>>>>)
+struct Held<O, R, E, C, Fut>(Option<BoxedLifecycle<O, R, C, Fut>>)
 where
     O: Future<Output = Result<R, E>> + Send + 'static,
     R: Send + 'static,

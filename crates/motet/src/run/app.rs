@@ -6,7 +6,10 @@ use std::process::{ExitCode, Termination};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use super::outcome::Finished;
+use super::reload::Reloads;
 use super::report::ShutdownReport;
 use super::root::Root;
 use super::{process, sequence};
@@ -36,6 +39,8 @@ pub struct App {
     pub(super) grace: Duration,
     pub(super) blocking_limit: NonZeroUsize,
     pub(super) on_report: Option<OnReport>,
+    pub(super) reloads_on_hangup: bool,
+    pub(super) body_ends_itself: bool,
     /// The first phase whose name was taken.
     pub(super) declared_twice: Option<Name>,
 }
@@ -52,6 +57,8 @@ impl App {
             grace: Duration::from_secs(1),
             blocking_limit: DEFAULT_BLOCKING_LIMIT,
             on_report: None,
+            reloads_on_hangup: false,
+            body_ends_itself: false,
             declared_twice: None,
         }
     }
@@ -105,6 +112,51 @@ impl App {
         self
     }
 
+    /// Takes a SIGHUP as the request to reload, for [`Root::reloads`], instead of as the request to stop.
+    ///
+    /// Then a SIGHUP is received also under `nohup`. In [`run_until`](Self::run_until), which handles no signal,
+    /// [`Root::reload`] takes its place.
+    pub fn reload_on_hangup(mut self) -> Self {
+        self.reloads_on_hangup = true;
+        self
+    }
+
+    /// Allows the body and its children to end by themselves when the program is asked to stop, instead of cancelling them.
+    /// They learn of the stop by [`Root::stopping`].
+    ///
+    /// They have the time of [`work`](Self::work). When it is over, they are cancelled, the report names those that were
+    /// late (`body` for the body), and the phases begin. After an error or a panic of a child, the body and the other children
+    /// are cancelled at once, as without this option.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::run::{App, ExitOutcome, Root};
+    /// use motet::task::Reason;
+    /// use std::{convert::Infallible, time::Duration};
+    /// use tokio::time::sleep;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let ctrl_c = async {
+    ///     sleep(Duration::from_millis(2_500)).await;
+    ///     Reason::requested("Ctrl-C")
+    /// };
+    /// let finished = App::new().body_ends_itself().run_until(ctrl_c, async |app: &Root<Infallible>| {
+    ///     let (stopping, mut done) = (app.stopping(), 0);
+    ///     while !stopping.is_cancelled() {
+    ///         sleep(Duration::from_secs(1)).await; // one item of work
+    ///         done += 1;
+    ///     }
+    ///     Ok(done)
+    /// }).await;
+    /// assert!(matches!(finished.outcome, ExitOutcome::Returned(3))); // the third item was finished
+    /// # }
+    /// ```
+    pub fn body_ends_itself(mut self) -> Self {
+        self.body_ends_itself = true;
+        self
+    }
+
     /// Sets a callback that receives the report of every shutdown.
     pub fn on_report(mut self, callback: impl FnOnce(&ShutdownReport) + Send + 'static) -> Self {
         self.on_report = Some(Mutex::new(Box::new(callback)));
@@ -125,6 +177,36 @@ impl App {
         E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
     {
         process::run(self, Location::caller(), body)
+    }
+
+    /// Runs the program like [`run`](Self::run), on a runtime that the caller has built: with a number of workers, names of
+    /// threads, or on the current thread alone. It is shut down at the end.
+    ///
+    /// # Panics
+    /// Inside of a tokio runtime, and if the time of `runtime` is not enabled ([`enable_time`] or [`enable_all`]).
+    ///
+    /// [`enable_time`]: tokio::runtime::Builder::enable_time
+    /// [`enable_all`]: tokio::runtime::Builder::enable_all
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::run::{App, Root};
+    /// use std::{convert::Infallible, process::ExitCode};
+    /// use tokio::runtime::Builder;
+    ///
+    /// fn main() -> ExitCode {
+    ///     let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("shop").enable_all().build();
+    ///     App::new().name("shop").run_on(runtime.unwrap(), async |_: &Root<Infallible>| Ok(()))
+    /// }
+    /// ```
+    #[track_caller]
+    pub fn run_on<T, E, F>(self, runtime: Runtime, body: F) -> ExitCode
+    where
+        F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
+        T: Termination,
+        E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
+    {
+        process::run_on(runtime, self, Location::caller(), body)
     }
 
     /// Runs the program in the current runtime until it ends or `stop` is ready. Returns its outcome and the report of its
@@ -170,7 +252,7 @@ impl App {
         S: Future<Output = Reason>,
     {
         let site = Site::named("app", "run", || Some(self.name.to_string())).around();
-        site.of(sequence::run(self, Location::caller(), CancelToken::new(), stop, body))
+        site.of(sequence::run(self, Location::caller(), CancelToken::new(), Reloads::new(), stop, body))
     }
 }
 
@@ -183,6 +265,8 @@ impl fmt::Debug for App {
             .field("total", &self.total)
             .field("grace", &self.grace)
             .field("blocking_limit", &self.blocking_limit)
+            .field("reloads_on_hangup", &self.reloads_on_hangup)
+            .field("body_ends_itself", &self.body_ends_itself)
             .finish_non_exhaustive()
     }
 }

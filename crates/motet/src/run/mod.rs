@@ -16,6 +16,10 @@
 //! |---|---|
 //! | run a program whose tasks may end in any order | [`run()`] |
 //! | shut down in phases: first the listeners, then the buffers, then the connections | [`App`] |
+//! | choose the runtime: its workers, its names, the current thread | [`App::run_on`] |
+//! | let the body end by itself at Ctrl-C | [`App::body_ends_itself`], with [`Root::stopping`] |
+//! | reload on SIGHUP | [`App::reload_on_hangup`], with [`Root::reloads`] |
+//! | report to systemd that the program is ready | [`Root::ready`], with the feature `systemd` |
 //! | test a shutdown in virtual time | [`App::run_until`] |
 //! | write logs that neither fail nor block | [`stderr()`] |
 //!
@@ -23,7 +27,8 @@
 //! The shutdown begins when SIGINT, SIGTERM or SIGHUP arrives, when the work is finished (the body has returned and all its
 //! children have ended), when the body or a child fails, and when a member of a phase fails or panics. Then follow, one after
 //! the other:
-//! 1. *work*: the body and the children of the root scope are cancelled, then its services; its resources are released;
+//! 1. *work*: the body and the children of the root scope are cancelled, then its services; its resources are released. With
+//!    [`App::body_ends_itself`] the body and the children have the time of this phase to end, and are cancelled after it;
 //! 2. each phase, in the order of declaration: the tokens of its members are cancelled, and a member that has not ended within
 //!    the phase's time is dropped;
 //! 3. *cleanup*: the program waits for the tasks that these phases left behind, and for those without an enclosing scope
@@ -34,7 +39,7 @@
 //!
 //! # Signals
 //! The first SIGINT, SIGTERM or SIGHUP begins the shutdown. A SIGHUP that the process ignored when it started, as under
-//! `nohup`, stays ignored. A further signal within a second counts as part of the first, since `timeout(1)` and shells signal
+//! `nohup`, stays ignored. With [`App::reload_on_hangup`] a SIGHUP requests a reload, and no stop. A further signal within a second counts as part of the first, since `timeout(1)` and shells signal
 //! a process and its group. After that second a SIGINT ends the process at once, with code 130. A SIGTERM or SIGHUP never
 //! shortens the shutdown: it ends by itself after its total time, and the sender can use SIGKILL. SIGUSR1 prints the live
 //! tasks to standard error. The signal handlers stay installed for the lifetime of the process, even when `run` has returned.
@@ -78,6 +83,8 @@ mod app;
 mod outcome;
 mod phase;
 mod process;
+mod ready;
+mod reload;
 mod report;
 mod root;
 mod sequence;
@@ -91,6 +98,7 @@ use std::process::{ExitCode, Termination};
 pub use app::App;
 pub use outcome::{ExitOutcome, Finished};
 pub use phase::Phase;
+pub use reload::Reloads;
 pub use report::{PhaseReport, ShutdownReport};
 pub use root::Root;
 pub use stderr::{StderrStats, flush_stderr, stderr, stderr_stats};

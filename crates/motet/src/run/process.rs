@@ -6,10 +6,11 @@ use std::panic::Location;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use super::app::App;
 use super::outcome::{ExitOutcome, Finished};
+use super::reload::Reloads;
 use super::root::Root;
 use super::stderr::{flush_stderr, stderr};
 use super::{sequence, signals};
@@ -48,10 +49,26 @@ where
             return ExitCode::FAILURE;
         }
     };
+    run_on(runtime, app, site, body)
+}
+
+pub(super) fn run_on<T, E, F>(
+    runtime: Runtime,
+    app: App,
+    site: &'static Location<'static>,
+    body: F,
+) -> ExitCode
+where
+    F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
+    T: Termination,
+    E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
+{
     let begin = CancelToken::new();
+    let reloads = Reloads::new();
     let finished = runtime.block_on(async {
-        let (stop, watch) = signals::watch(app.total, begin.clone())?;
-        Ok::<_, std::io::Error>((sequence::run(app, site, begin, stop, body).await, watch))
+        let on_hangup = app.reloads_on_hangup.then(|| reloads.clone());
+        let (stop, watch) = signals::watch(app.total, begin.clone(), on_hangup)?;
+        Ok::<_, std::io::Error>((sequence::run(app, site, begin, reloads, stop, body).await, watch))
     });
     // An interrupt must be able to end the process until everything is printed and the runtime is gone.
     let mut watching = None;

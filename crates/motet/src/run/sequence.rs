@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::app::{App, CLEANUP, WORK};
 use super::outcome::{Finished, Work, finished, not_started};
 use super::phase::Open;
+use super::reload::Reloads;
 use super::root::Root;
 use super::shared::Shared;
 use crate::observe;
@@ -31,6 +33,7 @@ pub(super) async fn run<T, E, F, S>(
     mut app: App,
     site: &'static Location<'static>,
     begin: CancelToken,
+    reloads: Reloads,
     stop: S,
     body: F,
 ) -> Finished<T, E>
@@ -55,7 +58,7 @@ where
     let left_behind = {
         let whole = options.run(async |nursery: &Nursery<Infallible>| {
             let _ = scope.set(Scope::clone(nursery));
-            ended = Some(Sequence::new(&app, nursery, &shared, site).run(stop, body).await);
+            ended = Some(Sequence::new(&app, nursery, &shared, site).run(reloads, stop, body).await);
             Ok(())
         });
         let mut whole = pin!(async {
@@ -155,7 +158,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         Self { app, shared, site, phases: phases.into(), ends }
     }
 
-    async fn run<T, F, S>(self, stop: S, body: F) -> Work<T, E>
+    async fn run<T, F, S>(self, reloads: Reloads, stop: S, body: F) -> Work<T, E>
     where
         F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
         S: Future<Output = Reason>,
@@ -164,6 +167,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         let phases = Arc::clone(&self.phases);
         // Not the output of the scope, which a failed release would take the place of.
         let returned = Mutex::new(None);
+        let body_ended = AtomicBool::new(false);
         let work = Scope::builder().name(WORK).grace(self.app.grace).at(self.site);
         let work = work.run(async |nursery: &Nursery<E>| {
             let _ = scope.set(Scope::clone(nursery));
@@ -186,8 +190,10 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             };
             let end_of_work = cooperative(name, token, grace, end_of_work);
             drop(launch::<_, Cooperative>(&nursery.0, spec, end_of_work));
-            let root = Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared));
-            *returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(body(&root).await?);
+            let root = Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared), reloads);
+            let value = body(&root).await;
+            body_ended.store(true, Ordering::Relaxed);
+            *returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(value?);
             Ok(())
         });
         let mut work = pin!(Caught::new(async {
@@ -216,14 +222,23 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             }
         };
         crate::log::info!(app = %self.app.name, %reason, "the program shuts down");
-        scope.cancel(reason.clone());
-        self.shut_down(reason, scope, work, ended).await
+        // An error or a panic has cancelled the scope already.
+        let ends_itself = self.app.body_ends_itself && !scope.is_cancelled();
+        if !ends_itself {
+            scope.cancel(reason.clone());
+        }
+        let late = || {
+            let body = (ends_itself && !body_ended.load(Ordering::Relaxed)).then(|| Name::from("body"));
+            body.into_iter().chain(stuck(&scope.0)).collect()
+        };
+        self.shut_down(reason, scope, late, work, ended).await
     }
 
     async fn shut_down<T>(
         self,
         reason: &Reason,
         scope: &Scope,
+        late: impl Fn() -> Vec<Name>,
         mut work: Pin<&mut impl Future<Output = Work<T, E>>>,
         mut ended: Option<Work<T, E>>,
     ) -> Work<T, E> {
@@ -237,7 +252,9 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         if ended.is_none() {
             ended = within(until(self.app.work), work.as_mut()).await;
         }
-        shared.leave(if ended.is_none() { stuck(&scope.0) } else { Vec::new() });
+        shared.leave(if ended.is_none() { late() } else { Vec::new() });
+        // A body that was to end by itself had its time.
+        scope.cancel(reason.clone());
         for (phase, (end, go)) in self.phases.iter().zip(self.ends) {
             shared.enter(phase.name.clone());
             phase.scope.cancel(reason.clone());

@@ -54,6 +54,11 @@ impl<E: Send + 'static> Shared<E> {
         self.begin.reason().expect("it was cancelled just now")
     }
 
+    /// The token that is cancelled when the shutdown begins.
+    pub(super) fn begin_token(&self) -> &CancelToken {
+        &self.begin
+    }
+
     pub(super) async fn begun(&self) -> &Reason {
         self.begin.cancelled().await
     }

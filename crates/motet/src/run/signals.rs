@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::process::{GAVE_UP, LAST_WORDS, say};
+use super::ready;
+use super::reload::Reloads;
 use super::stderr::flush_stderr;
 use crate::observe;
 use crate::task::{CancelToken, Name, Reason, ReasonKind, root};
@@ -44,10 +46,11 @@ impl Watch {
 /// A further signal within [`SAME_REQUEST`] belongs to the first. After that an interrupt ends the process at once; a
 /// SIGTERM or SIGHUP does not, since its sender can use SIGKILL for a process that takes too long.
 ///
-/// The time of the shutdown counts from when `begun` is cancelled.
+/// The time of the shutdown counts from when `begun` is cancelled. With `on_hangup`, a SIGHUP requests a reload, and no stop.
 pub(super) fn watch(
     total: Duration,
     begun: CancelToken,
+    on_hangup: Option<Reloads>,
 ) -> io::Result<(impl Future<Output = Reason>, Watch)> {
     let (first, stop) = oneshot::channel();
     let (finished, is_finished) = oneshot::channel();
@@ -56,11 +59,21 @@ pub(super) fn watch(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let stops = {
         let _inside = runtime.enter();
-        os::Stops::new()?
+        os::Stops::new(on_hangup.is_some())?
     };
-    let guard = Guard { stops, first: Some(first), begun, total, is_finished, is_gone };
+    let mut dumps = Reloads::new();
+    let guard = Guard {
+        stops,
+        dumps: dumps.clone(),
+        on_hangup,
+        first: Some(first),
+        begun,
+        total,
+        is_finished,
+        is_gone,
+    };
     thread::Builder::new().name("signals".to_owned()).spawn(move || guard.run(&runtime))?;
-    let mut dumps = os::Dumps::new()?;
+    // In the runtime of the program, whose tree it prints.
     root::service("dumps", async move {
         loop {
             dumps.recv().await;
@@ -79,6 +92,9 @@ pub(super) fn watch(
 /// The state of the signal thread.
 struct Guard {
     stops: os::Stops,
+    /// Requests for the tree of tasks.
+    dumps: Reloads,
+    on_hangup: Option<Reloads>,
     first: Option<oneshot::Sender<Reason>>,
     begun: CancelToken,
     total: Duration,
@@ -88,8 +104,13 @@ struct Guard {
 
 impl Guard {
     fn run(self, runtime: &Runtime) {
-        let Self { mut stops, mut first, begun, total, is_finished, mut is_gone } = self;
+        let Self { mut stops, dumps, on_hangup, mut first, begun, total, is_finished, mut is_gone } = self;
         runtime.block_on(async {
+            let mut announced = pin!(async {
+                begun.cancelled().await;
+                ready::stopping();
+                pending::<()>().await;
+            });
             let mut asked_at = None;
             let mut late = pin!(async {
                 begun.cancelled().await;
@@ -102,16 +123,28 @@ impl Guard {
                     biased;
                     _ = &mut is_gone => return,
                     signal = stops.recv() => {
+                        match (signal.kind, &on_hangup) {
+                            (Kind::Dump, _) => {
+                                dumps.request();
+                                continue;
+                            }
+                            (Kind::Hangup, Some(reloads)) => {
+                                reloads.request();
+                                continue;
+                            }
+                            _ => {}
+                        }
                         let asked_at = *asked_at.get_or_insert_with(now);
                         match first.take() {
                             // The program may have ended already.
                             Some(first) => drop(first.send(asked_by(&signal))),
-                            None if signal.cuts_short && now().duration_since(asked_at) >= SAME_REQUEST => {
+                            None if signal.kind == Kind::Interrupt && now().duration_since(asked_at) >= SAME_REQUEST => {
                                 exit(signal.code, &format!("{} again: the process ends at once", signal.name));
                             }
                             None => {}
                         }
                     }
+                    () = &mut announced => {}
                     () = &mut late => {
                         exit(GAVE_UP.into(), "the program does not shut down: the process ends at once");
                     }
@@ -128,11 +161,20 @@ fn asked_by(signal: &Signal) -> Reason {
 struct Signal {
     name: &'static str,
     code: i32,
-    /// Whether it ends a shutdown that goes on.
-    cuts_short: bool,
+    kind: Kind,
 }
 
-const INTERRUPT: Signal = Signal { name: "SIGINT", code: 130, cuts_short: true };
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Ends a shutdown that goes on.
+    Interrupt,
+    Terminate,
+    Hangup,
+    /// Prints the tree of tasks.
+    Dump,
+}
+
+const INTERRUPT: Signal = Signal { name: "SIGINT", code: 130, kind: Kind::Interrupt };
 
 /// The real time: signals come from outside.
 #[allow(clippy::disallowed_methods, reason = "a user who presses keys knows nothing of tokio's clock")]
@@ -161,29 +203,33 @@ mod os {
 
     use tokio::signal::unix::{self, SignalKind, signal};
 
-    use super::{INTERRUPT, Signal};
+    use super::{INTERRUPT, Kind, Signal};
 
     pub(super) struct Stops {
         interrupt: unix::Signal,
         terminate: unix::Signal,
+        dump: unix::Signal,
         /// `None` where it was ignored at the start, as `nohup` asks for.
         hangup: Option<unix::Signal>,
     }
 
     impl Stops {
-        pub(super) fn new() -> io::Result<Self> {
+        pub(super) fn new(needs_hangup: bool) -> io::Result<Self> {
             let interrupt = signal(SignalKind::interrupt())?;
             let terminate = signal(SignalKind::terminate())?;
-            let hangup = (!is_ignored(libc::SIGHUP)).then(|| signal(SignalKind::hangup())).transpose()?;
-            Ok(Self { interrupt, terminate, hangup })
+            let dump = signal(SignalKind::user_defined1())?;
+            let takes_hangup = needs_hangup || !is_ignored(libc::SIGHUP);
+            let hangup = takes_hangup.then(|| signal(SignalKind::hangup())).transpose()?;
+            Ok(Self { interrupt, terminate, dump, hangup })
         }
 
         pub(super) async fn recv(&mut self) -> Signal {
             tokio::select! {
                 biased;
-                _ = self.terminate.recv() => Signal { name: "SIGTERM", code: 143, cuts_short: false },
+                _ = self.terminate.recv() => Signal { name: "SIGTERM", code: 143, kind: Kind::Terminate },
                 _ = self.interrupt.recv() => INTERRUPT,
-                () = hung_up(&mut self.hangup) => Signal { name: "SIGHUP", code: 129, cuts_short: false },
+                () = hung_up(&mut self.hangup) => Signal { name: "SIGHUP", code: 129, kind: Kind::Hangup },
+                _ = self.dump.recv() => Signal { name: "SIGUSR1", code: 138, kind: Kind::Dump },
             }
         }
     }
@@ -204,20 +250,6 @@ mod os {
         // SAFETY: on success it is written.
         asked == 0 && unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN
     }
-
-    pub(super) struct Dumps(unix::Signal);
-
-    impl Dumps {
-        pub(super) fn new() -> io::Result<Self> {
-            signal(SignalKind::user_defined1()).map(Self)
-        }
-
-        pub(super) async fn recv(&mut self) {
-            if self.0.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
 }
 
 #[cfg(not(unix))]
@@ -230,7 +262,7 @@ mod os {
     pub(super) struct Stops;
 
     impl Stops {
-        pub(super) fn new() -> io::Result<Self> {
+        pub(super) fn new(_needs_hangup: bool) -> io::Result<Self> {
             Ok(Self)
         }
 
@@ -239,18 +271,6 @@ mod os {
                 Ok(()) => INTERRUPT,
                 Err(_) => pending().await,
             }
-        }
-    }
-
-    pub(super) struct Dumps;
-
-    impl Dumps {
-        pub(super) fn new() -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub(super) async fn recv(&mut self) {
-            pending().await
         }
     }
 }

@@ -385,6 +385,13 @@ impl<F> ScopeClosedError<F> {
         self.scope.as_str()
     }
 
+    /// Like `self`, with another value in the place of the refused one.
+    #[cfg(any(feature = "metrics", feature = "tokio-util"))]
+    pub(crate) fn map<T>(self, change: impl FnOnce(F) -> T) -> ScopeClosedError<T> {
+        let Self { scope, refused, container } = self;
+        ScopeClosedError { scope, refused: change(refused), container }
+    }
+
     /// Returns the future or closure that was refused.
     pub fn into_inner(self) -> F {
         self.refused

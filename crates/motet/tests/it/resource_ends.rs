@@ -175,7 +175,8 @@ async fn resource_is_released_though_the_drop_of_its_opening_panics() {
         let used = resource(PanicsInDrop(true))
             .release(async move |(), exit: Exit| noted.note(format!("release: {exit}")))
             .with(async |()| Ok(()));
-        Ok(used.await.unwrap())
+        used.await.unwrap();
+        Ok(())
     });
     ended.await.unwrap();
     assert_eq!(log.read(), ["release: ok"]);

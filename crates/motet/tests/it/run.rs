@@ -42,6 +42,26 @@ fn this_binary_runs_the_program_that_the_environment_names() {
             pending::<()>().await;
             Ok(())
         }),
+        "reloads" => App::new().reload_on_hangup().run(async |app: &Root<Infallible>| {
+            let mut reloads = app.reloads();
+            say("ready");
+            for _ in 0..2 {
+                reloads.recv().await;
+                say("reloaded");
+            }
+            Ok(())
+        }),
+        "current thread" => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            App::new().run_on(runtime, async |app: &Root<Infallible>| {
+                let own = std::thread::current().id();
+                let same = app.spawn("same", async move { std::thread::current().id() == own });
+                say(&format!("ready, on the same thread: {}", same.await.unwrap()));
+                pending::<()>().await;
+                Ok(())
+            })
+        }
+        "systemd" => server_with(|app| app.ready()),
         "seven" => motet::run(async |_: &Nursery<Infallible>| Ok(ExitCode::from(7))),
         "ends" => motet::run(async |_: &Nursery<Infallible>| Ok(())),
         "stuck" => App::new().name("stuck").total(Duration::ZERO).grace(Duration::from_secs(600)).run(
@@ -74,7 +94,7 @@ fn this_binary_runs_the_program_that_the_environment_names() {
             park();
             Ok(())
         }),
-        "chatty" => server_with(|| {
+        "chatty" => server_with(|_| {
             // Until the pipe is full.
             std::thread::spawn(|| {
                 loop {
@@ -110,10 +130,10 @@ fn park() {
 }
 
 fn server() -> ExitCode {
-    server_with(|| ())
+    server_with(|_| ())
 }
 
-fn server_with(set_up: fn()) -> ExitCode {
+fn server_with(set_up: fn(&Root<Infallible>)) -> ExitCode {
     let app =
         App::new().name("server").phase("drain", Duration::from_secs(600)).total(Duration::from_secs(600));
     app.run(async |app: &Root<Infallible>| {
@@ -127,7 +147,7 @@ fn server_with(set_up: fn()) -> ExitCode {
         while !motet::observe::snapshot().is_some_and(|tree| tree.to_string().contains("`http`")) {
             tokio::task::yield_now().await;
         }
-        set_up();
+        set_up(app);
         say("ready");
         pending::<()>().await;
         Ok(())
@@ -315,6 +335,51 @@ fn hangup_stops_the_program_unless_ignored_at_start() {
     let draining = wait_for(&mut program.out, "draining");
     assert_eq!(draining, "draining: the program is shutting down: SIGTERM");
     assert_eq!(program.end().0, Some(0));
+}
+
+#[test]
+fn hangup_requests_a_reload_if_the_program_takes_it_for_that() {
+    for command in [&["env", "--default-signal=HUP"], &["env", "--ignore-signal=HUP"]] {
+        let mut program = Program::under("reloads", command);
+        wait_for(&mut program.out, "ready");
+        for _ in 0..2 {
+            program.signal(Signal::HUP);
+            wait_for(&mut program.out, "reloaded");
+        }
+        assert_eq!(program.end().0, Some(0));
+    }
+}
+
+#[test]
+fn program_runs_on_a_current_thread_runtime_without_io() {
+    let mut program = Program::start("current thread");
+    assert_eq!(wait_for(&mut program.out, "ready"), "ready, on the same thread: true");
+    program.signal(Signal::USR1);
+    wait_for(&mut program.err, "scope `app`");
+    program.signal(Signal::TERM);
+    assert_eq!(program.end().0, Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn systemd_is_notified_of_readiness_and_of_the_stop() {
+    let folder = std::env::temp_dir().join(format!("motet-notify-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("socket");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let notice = || {
+        let mut bytes = [0; 100];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
+    };
+    let variable = format!("NOTIFY_SOCKET={}", path.display());
+    let mut program = Program::under("systemd", &["env", &variable]);
+    assert_eq!(notice(), "READY=1");
+    wait_for(&mut program.out, "ready");
+    program.signal(Signal::TERM);
+    assert_eq!(notice(), "STOPPING=1");
+    assert_eq!(program.end().0, Some(0));
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 /// A task whose first poll does not end.

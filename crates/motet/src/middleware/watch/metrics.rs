@@ -121,17 +121,17 @@ impl Metrics {
 
 impl MetricsStats {
     fn shown(&self) -> Stats {
-        let millis = |took: Option<Duration>| took.map_or(0.0, |took| took.as_secs_f64() * 1_000.0);
+        let seconds = |took: Option<Duration>| took.map_or(0.0, |took| took.as_secs_f64());
         Stats::new()
-            .count("begun", self.begun)
-            .count("in flight", self.in_flight)
-            .count("succeeded", self.succeeded)
-            .count("failed", self.failed)
-            .count("ignored", self.ignored)
-            .count("dropped", self.dropped)
-            .count("panicked", self.panicked)
-            .value("p50 ms", millis(self.p50))
-            .value("p99 ms", millis(self.p99))
+            .total("begun", self.begun)
+            .count("in_flight", self.in_flight)
+            .total("succeeded", self.succeeded)
+            .total("failed", self.failed)
+            .total("ignored", self.ignored)
+            .total("dropped", self.dropped)
+            .total("panicked", self.panicked)
+            .value("p50_seconds", seconds(self.p50))
+            .value("p99_seconds", seconds(self.p99))
     }
 }
 

@@ -114,10 +114,10 @@ impl Counters {
             .count("workers", stats.workers as u64)
             .count("busy", stats.busy as u64)
             .count("waiting", stats.waiting as u64)
-            .count("done", stats.done)
-            .count("failed", stats.failed)
-            .count("panicked", stats.panicked)
-            .count("cut_off", stats.cut_off)
-            .count("stubborn", stats.stubborn)
+            .total("done", stats.done)
+            .total("failed", stats.failed)
+            .total("panicked", stats.panicked)
+            .total("cut_off", stats.cut_off)
+            .total("stubborn", stats.stubborn)
     }
 }

@@ -33,10 +33,10 @@ impl BreakerStats {
             .text("state", self.state.to_string())
             .count("streak", self.streak.into())
             .count("probes", self.probes as u64)
-            .count("opened", self.opened)
-            .count("would_have_opened", self.would_have_opened)
-            .count("rejected", self.rejected)
-            .count("stale", self.stale);
+            .total("opened", self.opened)
+            .total("would_have_opened", self.would_have_opened)
+            .total("rejected", self.rejected)
+            .total("stale", self.stale);
         if let Some(window) = self.windows.first() {
             stats = stats
                 .count("calls", window.calls)

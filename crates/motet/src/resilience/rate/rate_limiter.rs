@@ -167,7 +167,7 @@ impl RateLimiterStats {
         Stats::new()
             .count("available", self.available)
             .count("wanted", self.wanted)
-            .count("rejected", self.rejected)
+            .total("rejected", self.rejected)
     }
 }
 

@@ -85,7 +85,7 @@ fn show<T>(workers: usize, outlet: &dyn Outlet<T>) -> Stats {
     let counts = outlet.counts();
     Stats::new()
         .count("workers", workers as u64)
-        .count("taken", counts.taken)
+        .total("taken", counts.taken)
         .count("ahead", counts.ahead as u64)
         .count("in_work", counts.undone as u64)
         .count("at_once", counts.pace as u64)

@@ -17,7 +17,7 @@ use super::{Driver, draw, millis, passes, swept};
 use crate::notes::{Live, Log};
 
 pub(super) const APP: Driver =
-    Driver { drives: &["run::App::run_until"], cancel: cancel_app, sweep: sweep_app };
+    Driver { drives: &["run::App::run_until", "run::Reloads::recv"], cancel: cancel_app, sweep: sweep_app };
 
 pub(super) const SUPERVISOR: Driver = Driver {
     drives: &[
@@ -72,7 +72,17 @@ async fn program(live: &Live, log: &Log, stop_after: u64) {
             let _work = (alive, work);
             pending::<()>().await;
         });
+        let (mut early, mut late) = (app.reloads(), app.reloads());
+        let (alive, reloads) = (live.enter(), log.clone());
+        app.spawn("reloads", async move {
+            late.recv().await;
+            reloads.note("reload");
+            pending::<()>().await;
+            drop(alive);
+        });
         yield_now().await;
+        app.reload();
+        early.recv().await;
         pending::<Result<(), _>>().await
     });
     let finished = finished.await;
@@ -85,7 +95,7 @@ fn cancel_app() {
         async || (Live::default(), Log::default()),
         async |(live, log)| {
             program(live, log, 30).await;
-            assert_eq!(log.read(), ["work", "drain", "close"]);
+            assert_eq!(log.read(), ["reload", "work", "drain", "close"]);
         },
         async |(live, _), outcome| {
             if matches!(outcome, Outcome::Dropped { .. }) {
@@ -102,7 +112,7 @@ fn sweep_app(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         // One millisecond: not before the members have joined.
         program(&live, &log, 1 + draw(20)).await;
         assert_eq!((live.count(), unscoped()), (0, 0));
-        assert_eq!(log.read(), ["work", "drain", "close"]);
+        assert_eq!(log.read(), ["reload", "work", "drain", "close"]);
     })
 }
 

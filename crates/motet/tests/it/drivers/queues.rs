@@ -32,7 +32,7 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn send_or_receive_dropped_anywhere_loses_no_item_and_no_slot() {
+fn dropped_send_or_receive_loses_no_accepted_item_and_no_slot() {
     cancel();
 }
 

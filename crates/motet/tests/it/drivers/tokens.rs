@@ -1,5 +1,7 @@
 //! Tokens, and the fault points of the simulator itself.
 
+use std::future::pending;
+
 use motet::sim::hooked;
 use motet::task::{CancelToken, Nursery, Reason, Scope, scope, timeout};
 use motet_testkit::cancel_everywhere;
@@ -10,7 +12,13 @@ use tokio::time::sleep;
 use super::{Driver, draw, millis, passes, swept};
 
 pub(super) const DRIVER: Driver = Driver {
-    drives: &["task::CancelToken::cancelled", "sim::Fault", "sim::FaultWait", "sim::Hooked"],
+    drives: &[
+        "task::CancelToken::cancelled",
+        "task::CancelToken::run_until_cancelled",
+        "sim::Fault",
+        "sim::FaultWait",
+        "sim::Hooked",
+    ],
     cancel,
     sweep,
 };
@@ -38,6 +46,10 @@ fn cancel() {
                 });
                 let mut others = waits_in_a_task_of_tokio(token);
                 assert!(timeout(millis(5), token.cancelled()).await.is_err());
+                let child = token.child();
+                assert_eq!(child.run_until_cancelled(sleep(millis(1))).await.ok(), Some(()));
+                let reason = child.run_until_cancelled(pending::<()>()).await.unwrap_err();
+                assert_eq!(reason.text(), Some("lunch"));
                 assert!(!motet::fault!("tokens.cancel").await, "no fault unless a seed wants it");
                 assert_eq!(token.cancelled().await.text(), Some("lunch"));
                 assert_eq!(waiter.await.unwrap().text(), Some("lunch"));
@@ -81,6 +93,11 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     })
                 })
                 .collect();
+            let child = token.child();
+            let runs = n.spawn("runs", async move {
+                sleep(millis(draw(10))).await;
+                child.child().run_until_cancelled(pending::<()>()).await.unwrap_err()
+            });
             sleep(millis(draw(10))).await;
             token.cancel(Reason::requested("lunch"));
             token.cancel(Reason::requested("too late"));
@@ -88,6 +105,8 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 let reason = timeout(millis(5_000), waiter).await.expect("all are woken").unwrap();
                 assert_eq!(reason.text(), Some("lunch"));
             }
+            let reason = timeout(millis(5_000), runs).await.expect("its token is a descendant").unwrap();
+            assert_eq!(reason.text(), Some("lunch"));
             let other = timeout(millis(5_000), others.join_next()).await.expect("it is woken, too");
             assert_eq!(other.unwrap().unwrap().text(), Some("lunch"));
             Ok(())

@@ -10,6 +10,7 @@ use std::time::Duration;
 use motet::Backoff;
 use motet::container::{Container, Health};
 use motet::event::{Emitter, Event};
+use motet::observe::Stats;
 use motet::resource::resource;
 use motet::run::{App, Root, flush_stderr, stderr};
 use motet::task::{
@@ -30,6 +31,7 @@ pub(super) fn table() -> Vec<Row> {
         Row { setting: "task/options.rs grace", means: LIMIT, uses: of_a_grace },
         Row { setting: "task/options.rs release_timeout", means: LIMIT, uses: of_a_release },
         Row { setting: "task/stall.rs start", means: LIMIT, uses: of_a_stall },
+        Row { setting: "observe/metrics.rs export_metrics", means: LIMIT, uses: of_an_export },
         Row { setting: "task/supervisor/child.rs stop_timeout", means: LIMIT, uses: of_a_stop },
         Row { setting: "task/supervisor/builder.rs backoff", means: LIMIT, uses: of_a_restart },
         // The effect: the end by too many restarts: in no time, there are never too many.
@@ -131,6 +133,24 @@ fn of_a_stall(odd: Duration) -> Effect {
         .await?;
         drop(watch);
         if is_to_come { Ok(()) } else { pending().await }
+    })
+}
+
+/// The effect: the second export.
+fn of_an_export(odd: Duration) -> Effect {
+    Box::pin(async move {
+        scope(async |n: &Nursery<Infallible>| {
+            let (seen, mut exports) = tokio::sync::watch::channel(0);
+            let _probe = n.register("probe", "exports", move || {
+                seen.send_modify(|exports| *exports += 1);
+                Stats::new()
+            });
+            n.export_metrics(odd).unwrap();
+            exports.wait_for(|exports| *exports >= 2).await.unwrap();
+            Ok(())
+        })
+        .await?;
+        Ok(())
     })
 }
 

@@ -111,7 +111,7 @@ async fn metrics_are_in_snapshots_until_their_registration_is_dropped() {
         let shown = calls.register(n, "users");
         let text = n.snapshot().to_string();
         assert!(
-            text.contains("calls `users`: begun 5, in flight 0, succeeded 3, failed 1, ignored 1"),
+            text.contains("calls `users`: begun 5, in_flight 0, succeeded 3, failed 1, ignored 1"),
             "{text}"
         );
         drop(shown);

@@ -527,7 +527,7 @@ async fn snapshot_shows_the_state_of_a_pool_until_it_is_closed() {
         drop(other);
         drop(waits);
         let shown = n.snapshot().to_string();
-        let expected = "pool `db`: state open, idle 1, in use 1, connecting 0, closing 0, waiting 0, overdue 0, max 2";
+        let expected = "pool `db`: state open, idle 1, in_use 1, connecting 0, closing 0, waiting 0, overdue 0, max 2";
         assert!(shown.contains(expected), "{shown}");
         assert!(shown.contains("db: keep the pool"), "{shown}");
         drop(held);
