@@ -1,11 +1,13 @@
 //! The build of one component: it waits for the dependencies, calls the factory, and then `on_start`.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::time::Instant;
@@ -13,8 +15,8 @@ use tokio::time::Instant;
 use super::ComponentBuildError;
 use super::error::BuildFailureCause;
 use super::error::LifecyclePhase;
-use super::factory::BoxError;
-use super::graph::{Needed, Target};
+use super::factory::{BoxError, Maker, Making};
+use super::graph::{Needed, Node, Target};
 use super::inject::{Arg, Args};
 use super::key::Value;
 use super::provider::Lifetime;
@@ -23,7 +25,8 @@ use super::start_report::Started;
 use super::stop::stop_instances;
 use super::store::{Asked, BuildOutcome, BuiltComponent, ComponentSlot, Store};
 use crate::mutant;
-use crate::sync::panic_words;
+use crate::sync::{catch, panic_words, quietly_drop};
+use crate::task::ambient::Inside;
 use crate::task::body::{Body, Ended};
 use crate::task::caught::Caught;
 use crate::task::core::{Core, Level};
@@ -40,27 +43,55 @@ pub(crate) struct Instance {
     pub(crate) value: Option<Value>,
 }
 
-/// The task that builds a component for a slot. It settles the slot, however the task ends.
+/// The attempt to build a component. It settles the slot, however it ends.
 pub(crate) struct BuildAttempt {
     store: Arc<Store>,
     node: usize,
-    /// `None` once the slot is settled.
-    settle: Option<Arc<SettledBuild>>,
+    /// The waiters for a transient, which has no slot.
+    transient: Option<Arc<SettledBuild>>,
+    is_settled: bool,
+}
+
+/// The result of the first poll of a plain component.
+pub(crate) enum PlainBuild {
+    Settled(BuildOutcome),
+    /// The factory was called, and its future waits.
+    Begun(Begun),
+    /// The factory was not called: a dependency is not ready.
+    WaitsForOthers,
+}
+
+/// A factory that was called and has not returned.
+pub(crate) struct Begun {
+    making: Making,
+    /// The time of the call.
+    at: Instant,
 }
 
 impl BuildAttempt {
-    pub(crate) fn new(store: Arc<Store>, node: usize, settle: Arc<SettledBuild>) -> Self {
-        Self { store, node, settle: Some(settle) }
+    pub(crate) fn new(store: Arc<Store>, node: usize) -> Self {
+        Self { store, node, transient: None, is_settled: false }
     }
 
-    pub(crate) async fn run(mut self, depth: usize) {
+    /// Returns the waiters for the outcome.
+    pub(crate) fn settled(&mut self) -> Arc<SettledBuild> {
+        let mut state = self.store.state();
+        let slot = self.store.graph.nodes[self.node].slot.and_then(|slot| state.slots.get_mut(slot));
+        let built = match slot {
+            Some(ComponentSlot::Building(built)) => built,
+            _ => &mut self.transient,
+        };
+        Arc::clone(built.get_or_insert_default())
+    }
+
+    pub(crate) async fn run(mut self, depth: usize, begun: Option<Begun>) {
         // If many builds begin in place, those without coop budget continue in tasks.
         consume_budget().await;
         let store = Arc::clone(&self.store);
         let mut instances = Vec::new();
         let mut ready = None;
         // The phases catch panics of factories and hooks; this one catches a panic of a `bind` cast.
-        let made = Caught::new(make(&store, self.node, &mut instances, &mut ready, depth)).await;
+        let made = Caught::new(make(&store, self.node, &mut instances, &mut ready, depth, begun)).await;
         let made = made.unwrap_or_else(|payload| {
             Err(store.failed(
                 self.node,
@@ -70,16 +101,11 @@ impl BuildAttempt {
         });
         match made {
             Ok(value) => {
-                let described = &store.graph.nodes[self.node];
                 let ready = ready.unwrap_or(store.begun);
-                let started = Started {
-                    name: described.name.clone(),
-                    site: described.site,
-                    waited: ready.duration_since(store.begun),
-                    took: ready.elapsed(),
-                    node: self.node,
-                };
-                self.settle(Ok(value), Some((BuiltComponent { node: self.node, instances }, started)));
+                let started = store.started(self.node, ready, ready.elapsed());
+                let own = instances.pop().expect("a component that was built is the last of its instances");
+                let built = BuiltComponent { node: self.node, transients: instances, own };
+                self.settle(Ok(value), Some((built, started)));
             }
             Err(failed) => {
                 if mutant!("container.no_rollback_on_timeout") {
@@ -97,50 +123,176 @@ impl BuildAttempt {
     }
 
     fn settle(&mut self, outcome: BuildOutcome, built: Option<(BuiltComponent, Started)>) {
-        let Some(settle) = self.settle.take() else { return };
-        let slot = self.store.graph.nodes[self.node].slot;
-        let mut keeps_error = self.store.parent.is_none();
-        if mutant!("container.keep_failed_slot") {
-            keeps_error = true;
+        if !std::mem::replace(&mut self.is_settled, true) {
+            self.store.settle(self.node, self.transient.take(), outcome, built);
         }
-        let mut state = self.store.state();
-        state.building -= 1;
-        let before = match (slot, &outcome) {
-            (None, _) => None,
-            (Some(slot), Ok(value)) => {
-                Some(std::mem::replace(&mut state.slots[slot], ComponentSlot::Ready(value.clone())))
-            }
-            // The factory of a singleton can be called only once, so the slot keeps the error for later callers.
-            (Some(_), Err(_)) if keeps_error => None,
-            (Some(slot), Err(_)) => Some(std::mem::take(&mut state.slots[slot])),
-        };
-        if let Some((built, started)) = built {
-            state.built.push(built);
-            // The components of a `Scoped` do not belong to the start.
-            if self.store.parent.is_none() {
-                state.started.push(started);
-            }
-        }
-        if let Err(failed) = &outcome
-            && self.store.parent.is_none()
-            && !state.failures.iter().any(|known| Arc::ptr_eq(&known.0, &failed.0))
-        {
-            state.failures.push(failed.clone());
-        }
-        drop(state);
-        drop(before);
-        settle.settle(outcome);
-        self.store.changed.notify_waiters();
     }
 }
 
 impl Drop for BuildAttempt {
     fn drop(&mut self) {
         // The task was never polled because its scope has ended, or it was dropped with the runtime.
-        if self.settle.is_some() {
+        if !self.is_settled {
             let closed = self.store.failed(self.node, LifecyclePhase::Factory, BuildFailureCause::Closed);
             self.settle(Err(closed), None);
         }
+    }
+}
+
+impl Store {
+    /// Builds a [plain](super::graph::Node::is_plain) component without a task: gets its dependencies, calls the factory, and
+    /// polls its future once. Most components are ready then, for the cost of that future and the component itself.
+    ///
+    /// The build is counted, and the scope cannot close before the end of the stop, which waits for all builds.
+    pub(crate) fn build_plain(self: &Arc<Self>, node: usize, depth: usize, clock: &BuildClock) -> PlainBuild {
+        if !has_budget_remaining() {
+            return PlainBuild::WaitsForOthers;
+        }
+        let described = &self.graph.nodes[node];
+        let failed = |cause| {
+            let failed = self.failed(node, LifecyclePhase::Factory, cause);
+            self.settle(node, None, Err(failed.clone()), None);
+            PlainBuild::Settled(Err(failed))
+        };
+        // A cast is code of the user.
+        let args = match catch_unwind(AssertUnwindSafe(|| self.plain_args(described, depth, clock))) {
+            Ok(Some(args)) => args,
+            Ok(None) => return PlainBuild::WaitsForOthers,
+            Err(payload) => return failed(BuildFailureCause::Panicked(panic_words(payload))),
+        };
+        let at = clock.now();
+        let inside = Inside::enter(&self.host);
+        let mut making = match catch_unwind(AssertUnwindSafe(|| described.maker.call(args, self.starts))) {
+            Ok(Some(making)) => making,
+            Ok(None) => return failed(BuildFailureCause::FactoryUsed),
+            Err(payload) => return failed(BuildFailureCause::Panicked(panic_words(payload))),
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let made = match catch_unwind(AssertUnwindSafe(|| making.as_mut().poll(&mut cx))) {
+            Ok(Poll::Pending) => {
+                self.in_place.note(clock.read().duration_since(at));
+                return PlainBuild::Begun(Begun { making, at });
+            }
+            Ok(Poll::Ready(made)) => Ok(made),
+            Err(payload) => Err(payload),
+        };
+        let dropped = catch(|| drop(making));
+        drop(inside);
+        let took = clock.read().duration_since(at);
+        self.in_place.note(took);
+        match (made, dropped) {
+            (made, Err(panic)) => {
+                quietly_drop(made);
+                failed(BuildFailureCause::Panicked(panic))
+            }
+            (Err(payload), Ok(())) => failed(BuildFailureCause::Panicked(panic_words(payload))),
+            (Ok(Err(error)), Ok(())) => failed(BuildFailureCause::Returned(error)),
+            (Ok(Ok(value)), Ok(())) => {
+                let own = Instance { node, open: None, value: Some(value.clone()) };
+                let built = BuiltComponent { node, transients: Vec::new(), own };
+                let started = self.started(node, at, took);
+                self.settle(node, None, Ok(value.clone()), Some((built, started)));
+                PlainBuild::Settled(Ok(value))
+            }
+        }
+    }
+
+    /// Returns the arguments of a plain component, or `None` if a dependency is not ready.
+    fn plain_args(self: &Arc<Self>, described: &Node, depth: usize, clock: &BuildClock) -> Option<Args> {
+        let mut args = Vec::with_capacity(described.args.len());
+        for need in &described.args {
+            args.push(match need {
+                Needed::Absent | Needed::Scope => Arg::Absent,
+                Needed::Node { target, .. } => match self.ask(target.node, depth, clock) {
+                    Ok(Asked::Ready(value)) => target.given(value),
+                    // Asked again by `gather_args`, which waits, or returns the error.
+                    Ok(Asked::Wait(_)) | Err(_) => return None,
+                },
+            });
+        }
+        Some(Args(args.into_iter()))
+    }
+
+    fn started(&self, node: usize, ready: Instant, took: Duration) -> Started {
+        let described = &self.graph.nodes[node];
+        let waited = ready.duration_since(self.begun);
+        Started { name: described.name.clone(), site: described.site, waited, took, node }
+    }
+
+    /// Ends an attempt: stores its outcome, and wakes the callers that wait for it. `transient` has these callers if the
+    /// component has no slot.
+    fn settle(
+        &self,
+        node: usize,
+        transient: Option<Arc<SettledBuild>>,
+        outcome: BuildOutcome,
+        built: Option<(BuiltComponent, Started)>,
+    ) {
+        let slot = self.graph.nodes[node].slot;
+        let mut keeps_error = self.parent.is_none();
+        if mutant!("container.keep_failed_slot") {
+            keeps_error = true;
+        }
+        let mut state = self.state();
+        state.building -= 1;
+        if let Some((built, started)) = built {
+            state.built.push(built);
+            // The components of a `Scoped` do not belong to the start.
+            if self.parent.is_none() {
+                state.started.push(started);
+            }
+        }
+        if let Err(failed) = &outcome
+            && self.parent.is_none()
+            && !state.failures.iter().any(|known| Arc::ptr_eq(&known.0, &failed.0))
+        {
+            state.failures.push(failed.clone());
+        }
+        let is_watched = state.watchers > 0;
+        let (waiters, outcome) = match (slot.and_then(|slot| state.slots.get_mut(slot)), outcome) {
+            (None, outcome) => (transient, Some(outcome)),
+            (Some(slot), Ok(value)) => match std::mem::replace(slot, ComponentSlot::Ready(value)) {
+                ComponentSlot::Building(Some(waiters)) => match slot {
+                    ComponentSlot::Ready(value) => (Some(waiters), Some(Ok(value.clone()))),
+                    ComponentSlot::Building(_) | ComponentSlot::Empty => unreachable!("it was replaced"),
+                },
+                ComponentSlot::Building(None) | ComponentSlot::Ready(_) | ComponentSlot::Empty => {
+                    (None, None)
+                }
+            },
+            // The factory of a singleton can be called only once, so the slot keeps the error for later callers.
+            (Some(ComponentSlot::Building(waiters)), Err(failed)) if keeps_error => {
+                (Some(Arc::clone(waiters.get_or_insert_default())), Some(Err(failed)))
+            }
+            (Some(slot), Err(failed)) => match std::mem::take(slot) {
+                ComponentSlot::Building(waiters) => (waiters, Some(Err(failed))),
+                ComponentSlot::Ready(_) | ComponentSlot::Empty => (None, Some(Err(failed))),
+            },
+        };
+        drop(state);
+        if let (Some(waiters), Some(outcome)) = (waiters, outcome) {
+            waiters.settle(outcome);
+        }
+        if is_watched {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+/// The time of a poll in which components are built one after the other: the end of one is the beginning of the next.
+#[derive(Default)]
+pub(crate) struct BuildClock(Cell<Option<Instant>>);
+
+impl BuildClock {
+    /// The time that was read last in this poll.
+    fn now(&self) -> Instant {
+        self.0.get().unwrap_or_else(|| self.read())
+    }
+
+    fn read(&self) -> Instant {
+        let now = Instant::now();
+        self.0.set(Some(now));
+        now
     }
 }
 
@@ -152,10 +304,13 @@ async fn make(
     instances: &mut Vec<Instance>,
     ready: &mut Option<Instant>,
     depth: usize,
+    begun: Option<Begun>,
 ) -> BuildOutcome {
     let described = &store.graph.nodes[node];
-    let mut args = gather_args(store, node, instances, depth).await?;
-    let now = Instant::now();
+    let (mut args, making, now) = match begun {
+        Some(Begun { making, at }) => (Vec::new(), Some(making), at),
+        None => (gather_args(store, node, instances, depth).await?, None, Instant::now()),
+    };
     *ready = Some(now);
     let deadline = now.checked_add(described.limits.start);
     let open = described.asks_for_scope().then(|| {
@@ -174,15 +329,18 @@ async fn make(
 
     let args = Args(args.into_iter());
     let factory = async {
-        match described.maker.call(args) {
+        match making.or_else(|| described.maker.call(args, store.starts)) {
             Some(making) => making.await.map(Some),
             None => Ok(None),
         }
     };
     let made = run(store, core.as_ref(), node, LifecyclePhase::Factory, deadline, factory).await?;
     let Some(value) = made else {
-        // An input has no factory.
-        return Err(store.failed(node, LifecyclePhase::Factory, BuildFailureCause::NoInput));
+        let cause = match described.maker {
+            Maker::Input => BuildFailureCause::NoInput,
+            Maker::Once(_) | Maker::Each(_) | Maker::Value(_) => BuildFailureCause::FactoryUsed,
+        };
+        return Err(store.failed(node, LifecyclePhase::Factory, cause));
     };
     instances[at].value = Some(value.clone());
     if let Some(on_start) = &described.on_start {
@@ -199,7 +357,7 @@ fn make_transient<'a>(
     instances: &'a mut Vec<Instance>,
     depth: usize,
 ) -> Pin<Box<dyn Future<Output = BuildOutcome> + Send + 'a>> {
-    Box::pin(async move { make(store, node, instances, &mut None, depth).await })
+    Box::pin(async move { make(store, node, instances, &mut None, depth, None).await })
 }
 
 /// Collects the arguments, except for the scope of the component, which is opened when all dependencies are available.
@@ -211,6 +369,7 @@ async fn gather_args(
 ) -> Result<Vec<Arg>, ComponentBuildError> {
     let described = &store.graph.nodes[node];
     let mut args = Vec::with_capacity(described.args.len());
+    let clock = BuildClock::default();
     // All dependencies are requested before the first one is awaited, so that they are built concurrently.
     let mut later = Vec::new();
     for (at, need) in described.args.iter().enumerate() {
@@ -220,7 +379,7 @@ async fn gather_args(
                 later.push((at, target, None));
                 None
             }
-            Needed::Node { target, .. } => match store.ask(target.node, depth)? {
+            Needed::Node { target, .. } => match store.ask(target.node, depth, &clock)? {
                 Asked::Ready(value) => Some(target.given(value)),
                 Asked::Wait(built) => {
                     later.push((at, target, Some(built)));

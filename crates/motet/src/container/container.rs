@@ -113,6 +113,39 @@ impl Container {
         self.add(Key::of::<(), T>(), Lifetime::Singleton, needs::<A, F>(), Maker::once(factory, |made| made))
     }
 
+    /// Provides a singleton whose factory is called by each start of the [`Plan`], on a clone of the factory.
+    ///
+    /// # When to use
+    /// For a graph that is checked once and started many times, for example for each tenant or each request. A factory that
+    /// moves a value out, such as a listener, can be called only once: see [`provide`](Self::provide).
+    #[track_caller]
+    pub fn provide_each_start<T, A, F>(&mut self, factory: F) -> Provided<'_, T>
+    where
+        F: Factory<A, Output = T> + Clone + Sync,
+        T: Send + Sync + 'static,
+        A: 'static,
+    {
+        self.add(
+            Key::of::<(), T>(),
+            Lifetime::Singleton,
+            needs::<A, F>(),
+            Maker::each(factory, infallible::<T>),
+        )
+    }
+
+    /// Provides a singleton whose factory can fail, and is called by each start of the [`Plan`], like
+    /// [`provide_each_start`](Self::provide_each_start).
+    #[track_caller]
+    pub fn try_provide_each_start<T, E, A, F>(&mut self, factory: F) -> Provided<'_, T>
+    where
+        F: Factory<A, Output = Result<T, E>> + Clone + Sync,
+        T: Send + Sync + 'static,
+        E: Into<BoxError> + 'static,
+        A: 'static,
+    {
+        self.add(Key::of::<(), T>(), Lifetime::Singleton, needs::<A, F>(), Maker::each(factory, |made| made))
+    }
+
     /// Provides a component that each [`Scoped`](super::Scoped) builds when it is first requested.
     #[track_caller]
     pub fn provide_scoped<T, A, F>(&mut self, factory: F) -> Provided<'_, T>
@@ -256,7 +289,7 @@ impl Container {
     #[track_caller]
     pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
         let site = Site::new("container", "start").around();
-        let starting = self.check().map(|plan| plan.start(scope));
+        let starting = self.check().map(|plan| plan.start_once(scope));
         site.of(async move {
             match starting {
                 Ok(starting) => starting.await,

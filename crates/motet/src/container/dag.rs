@@ -13,6 +13,10 @@ pub(crate) fn cycles(needs: &Needs) -> Vec<Vec<usize>> {
         OnPath,
         Done,
     }
+    // Providers are mostly added after their dependencies: then there is no cycle.
+    if needs.iter().enumerate().all(|(node, needs)| needs.iter().all(|needed| *needed < node)) {
+        return Vec::new();
+    }
     let mut seen = vec![Seen::No; needs.len()];
     let mut found: Vec<Vec<usize>> = Vec::new();
     let mut in_cycle = vec![false; needs.len()];

@@ -41,6 +41,8 @@ pub(crate) enum BuildFailureCause {
     Cancelled(Reason),
     /// The component is an input, and the scope has no value for it.
     NoInput,
+    /// The factory can be called only once, and an earlier start of the plan has called it.
+    FactoryUsed,
     /// The container, or the scope of a `Scoped`, has ended.
     Closed,
 }
@@ -102,6 +104,11 @@ impl fmt::Display for ComponentBuildError {
             BuildFailureCause::Cancelled(reason) => {
                 write!(f, "the start of `{name}` was cancelled: {reason}")?
             }
+            BuildFailureCause::FactoryUsed => write!(
+                f,
+                "{what} of `{name}` can be called only once, and an earlier start of the plan has called it: provide it \
+                 with `provide_each_start`"
+            )?,
             BuildFailureCause::NoInput => {
                 write!(f, "`{name}` is an input, and the scope has no value for it")?
             }

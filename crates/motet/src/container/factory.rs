@@ -74,29 +74,52 @@ pub(crate) type Making = Pin<Box<dyn Future<Output = Result<Value, BoxError>> + 
 
 type CalledOnce = Box<dyn FnOnce(Args) -> Making + Send>;
 
+/// How often a plan is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Starts {
+    /// By its container, which cannot be started again: an existing value is dropped when it is stopped.
+    Once,
+    Many,
+}
+
 /// A factory without its types; the graph knows the type of its component.
 pub(crate) enum Maker {
     /// `None` once the factory was called.
     Once(Mutex<Option<CalledOnce>>),
     Each(Box<dyn Fn(Args) -> Making + Send + Sync>),
+    /// An existing value. `None` once the only start of the plan has taken it.
+    Value(Mutex<Option<Value>>),
     /// An input, which has no factory.
     Input,
 }
 
 impl Maker {
-    /// Calls the factory. Returns `None` if it can be called only once and was called before.
-    pub(crate) fn call(&self, args: Args) -> Option<Making> {
+    /// Calls the factory. Returns `None` if it can be called only once and was called before. `starts` states whether the plan
+    /// can be started again: then it keeps its values.
+    pub(crate) fn call(&self, args: Args, starts: Starts) -> Option<Making> {
         match self {
             Self::Once(factory) => {
                 let factory = factory.lock().unwrap_or_else(PoisonError::into_inner).take();
                 factory.map(|factory| factory(args))
             }
             Self::Each(factory) => Some(factory(args)),
+            Self::Value(value) => {
+                let mut value = value.lock().unwrap_or_else(PoisonError::into_inner);
+                let value = match starts {
+                    Starts::Once => value.take()?,
+                    Starts::Many => value.clone()?,
+                };
+                Some(Box::pin(async move { Ok(value) }))
+            }
             Self::Input => None,
         }
     }
 
-    pub(crate) fn once<T, E, A, F>(factory: F, result: fn(F::Output) -> Result<T, E>) -> Self
+    /// `result` is generic, so that it takes no memory: with a factory that captures nothing, nothing is allocated.
+    pub(crate) fn once<T, E, A, F>(
+        factory: F,
+        result: impl FnOnce(F::Output) -> Result<T, E> + Send + 'static,
+    ) -> Self
     where
         F: Factory<A>,
         F::Output: 'static,
@@ -107,7 +130,10 @@ impl Maker {
         Self::Once(Mutex::new(Some(Box::new(move |args| make(factory, args, result)))))
     }
 
-    pub(crate) fn each<T, E, A, F>(factory: F, result: fn(F::Output) -> Result<T, E>) -> Self
+    pub(crate) fn each<T, E, A, F>(
+        factory: F,
+        result: impl FnOnce(F::Output) -> Result<T, E> + Copy + Send + Sync + 'static,
+    ) -> Self
     where
         F: Factory<A> + Clone + Sync,
         F::Output: 'static,
@@ -120,11 +146,15 @@ impl Maker {
 
     /// Returns an existing value.
     pub(crate) fn ready(value: Value) -> Self {
-        Self::Once(Mutex::new(Some(Box::new(move |_| Box::pin(async move { Ok(value) })))))
+        Self::Value(Mutex::new(Some(value)))
     }
 }
 
-fn make<T, E, A, F>(factory: F, mut args: Args, result: fn(F::Output) -> Result<T, E>) -> Making
+fn make<T, E, A, F>(
+    factory: F,
+    mut args: Args,
+    result: impl FnOnce(F::Output) -> Result<T, E> + Send + 'static,
+) -> Making
 where
     F: Factory<A>,
     F::Output: 'static,

@@ -18,11 +18,12 @@ pub(crate) struct Graph {
     pub(crate) name: Option<Name>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) keys: KeyMap<Target>,
-    pub(crate) needs: Needs,
-    pub(crate) needed_by: Needs,
+    pub(crate) needs: Arc<Needs>,
     /// For each component, the components that must be stopped after it: its dependencies, with each transient replaced by
     /// the dependencies of that transient.
     pub(crate) beyond_transients: Arc<Needs>,
+    /// The sum of the time limits of all stops.
+    pub(crate) stop_limit: Duration,
     /// The number of slots in the store of the singletons, and in the store of a `Scoped`.
     pub(crate) singletons: usize,
     pub(crate) scoped: usize,
@@ -46,6 +47,9 @@ pub(crate) struct Node {
     pub(crate) health: Option<HealthHook>,
     pub(crate) limits: ComponentLimits,
     pub(crate) policy: Policy,
+    /// `true` if a call of its factory with components from slots builds it, and nothing else is to do: see
+    /// [`Store::build_plain`](super::store::Store::build_plain).
+    pub(crate) is_plain: bool,
 }
 
 /// The source of an argument.
@@ -60,9 +64,16 @@ pub(crate) enum Needed {
 pub(crate) struct Target {
     pub(crate) node: usize,
     pub(crate) cast: Option<Cast>,
+    /// The number of the key.
+    pub(crate) key: usize,
 }
 
 impl Node {
+    /// Returns `true` if nothing has to be awaited when the component is stopped.
+    pub(crate) fn stops_at_once(&self) -> bool {
+        self.on_stop.is_none() && !self.asks_for_scope()
+    }
+
     /// Returns `true` if its factory takes a scope or the cancel token of one.
     pub(crate) fn asks_for_scope(&self) -> bool {
         self.args.iter().any(|arg| matches!(arg, Needed::Scope))
@@ -72,38 +83,38 @@ impl Node {
 impl Graph {
     /// The names on the path from a component that no other component needs down to this one.
     pub(crate) fn path(&self, node: usize) -> Vec<Name> {
-        dag::path_from_top(&self.needed_by, node)
+        dag::path_from_top(&dag::reversed(&self.needs), node)
             .into_iter()
             .map(|node| self.nodes[node].name.clone())
             .collect()
     }
+}
 
-    /// For each component, the time limit of its stop, including the transients that were built for it: they are
-    /// stopped one after the other.
-    pub(crate) fn stop_limits(&self) -> impl Iterator<Item = Duration> {
-        fn limit(graph: &Graph, node: usize, known: &mut [Option<Duration>]) -> Duration {
-            if let Some(known) = known[node] {
-                return known;
-            }
-            let described = &graph.nodes[node];
-            let own = described.limits.stop.saturating_mul(3).saturating_add(Duration::from_secs(1));
-            let made_for_it = described.args.iter().filter_map(|arg| match arg {
-                Needed::Node { target, .. } => Some(target.node),
-                Needed::Absent | Needed::Scope => None,
-            });
-            let all = made_for_it
-                .filter(|needed| graph.nodes[*needed].lifetime == Lifetime::Transient)
-                .fold(own, |sum, needed| sum.saturating_add(limit(graph, needed, known)));
-            known[node] = Some(all);
-            all
+/// Computes [`Graph::stop_limit`]. A component is stopped together with the transients that were built for it, one after the
+/// other.
+pub(crate) fn stop_limit(nodes: &[Node]) -> Duration {
+    fn limit(nodes: &[Node], node: usize, known: &mut [Option<Duration>]) -> Duration {
+        if let Some(known) = known[node] {
+            return known;
         }
-        let mut known = vec![None; self.nodes.len()];
-        (0..self.nodes.len()).map(move |node| limit(self, node, &mut known))
+        let described = &nodes[node];
+        let own = described.limits.stop.saturating_mul(3).saturating_add(Duration::from_secs(1));
+        let made_for_it = described.args.iter().filter_map(|arg| match arg {
+            Needed::Node { target, .. } => Some(target.node),
+            Needed::Absent | Needed::Scope => None,
+        });
+        let all = made_for_it
+            .filter(|needed| nodes[*needed].lifetime == Lifetime::Transient)
+            .fold(own, |sum, needed| sum.saturating_add(limit(nodes, needed, known)));
+        known[node] = Some(all);
+        all
     }
+    let mut known = vec![None; nodes.len()];
+    (0..nodes.len()).fold(Duration::ZERO, |sum, node| sum.saturating_add(limit(nodes, node, &mut known)))
 }
 
 /// Computes [`Graph::beyond_transients`].
-pub(crate) fn beyond_transients(nodes: &[Node], needs: &Needs) -> Needs {
+pub(crate) fn beyond_transients(nodes: &[Node], needs: &Arc<Needs>) -> Arc<Needs> {
     let beyond = |node: usize| {
         let mut found = Vec::new();
         let mut stack: Vec<usize> = needs[node].clone();
@@ -120,8 +131,8 @@ pub(crate) fn beyond_transients(nodes: &[Node], needs: &Needs) -> Needs {
         found
     };
     match nodes.iter().any(|node| node.lifetime == Lifetime::Transient) {
-        true => (0..nodes.len()).map(beyond).collect(),
-        false => needs.clone(),
+        true => Arc::new((0..nodes.len()).map(beyond).collect()),
+        false => Arc::clone(needs),
     }
 }
 

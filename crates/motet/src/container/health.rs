@@ -8,7 +8,7 @@ use super::dag::Needs;
 use super::factory::BoxError;
 use super::graph::{Graph, Needed};
 use super::provider::Lifetime;
-use super::store::{ComponentSlot, Store, StoreLife};
+use super::store::{BuiltComponent, ComponentSlot, Store, StoreLife};
 use crate::mutant;
 use crate::sync::panic_words;
 use crate::task::caught::Caught;
@@ -163,7 +163,7 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
         let singletons = graph.nodes.iter().enumerate();
         let found =
             singletons.filter(|(_, node)| node.lifetime == Lifetime::Singleton).filter_map(|(at, node)| {
-                match node.slot.map(|slot| &state.slots[slot]) {
+                match node.slot.and_then(|slot| state.slots.get(slot)) {
                     Some(ComponentSlot::Ready(value)) => Some((at, value.clone())),
                     _ => None,
                 }
@@ -171,7 +171,7 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
         let found: Vec<_> = found.collect();
         let ended = |at: usize| {
             let instances =
-                state.built.iter().filter(|built| built.node == at).flat_map(|built| &built.instances);
+                state.built.iter().filter(|built| built.node == at).flat_map(BuiltComponent::instances);
             instances
                 .filter_map(|instance| Some(instance.open.as_ref()?.core()))
                 .any(|core| core.reached(Level::Work))

@@ -28,6 +28,19 @@ const LONG: Duration = Duration::from_micros(100);
 const EITHER: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not zero");
 
 impl InPlace {
+    /// Returns `true` if the next future may begin in place.
+    pub(crate) fn may_begin(&self) -> bool {
+        // Relaxed suffices: a stale value costs only time.
+        !self.kept_busy.load(Ordering::Relaxed) && sim::choice(EITHER) != Some(0)
+    }
+
+    /// Notes how long the first poll of a future took.
+    pub(crate) fn note(&self, took: Duration) {
+        if took >= LONG {
+            self.kept_busy.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Polls the future once, like a task of `scope` would. Returns the future if it has to continue as a task.
     ///
     /// The waker of this poll does nothing: the new task polls the future again at once.
@@ -36,9 +49,7 @@ impl InPlace {
         scope: &Arc<Core>,
         mut future: Pin<Box<F>>,
     ) -> Result<F::Output, Pin<Box<F>>> {
-        // Relaxed suffices: a stale value costs only time.
-        let as_task = self.kept_busy.load(Ordering::Relaxed) || sim::choice(EITHER) == Some(0);
-        if as_task {
+        if !self.may_begin() {
             return Err(future);
         }
         let begun = Instant::now();
@@ -46,9 +57,7 @@ impl InPlace {
             let _inside = Inside::enter(scope);
             future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         };
-        if begun.elapsed() >= LONG {
-            self.kept_busy.store(true, Ordering::Relaxed);
-        }
+        self.note(begun.elapsed());
         match polled {
             Poll::Ready(output) => Ok(output),
             Poll::Pending => Err(future),

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::Named;
+use crate::task::Name;
 
 /// A type that can be injected, with or without a tag.
 #[derive(Clone, Copy)]
@@ -36,6 +37,14 @@ impl Key {
 
     pub(crate) fn is_tagged(&self) -> bool {
         self.tag.is_some()
+    }
+
+    /// The name for messages, without module paths. It is part of the program's text unless the type has parameters.
+    pub(crate) fn name(&self) -> Name {
+        match (self.tag, plain(self.of)) {
+            (None, Some(name)) => Name::from(name),
+            _ => Name::from(self.to_string()),
+        }
     }
 
     /// The name with all paths in full.
@@ -101,6 +110,18 @@ impl Value {
     }
 }
 
+/// Removes the path from the name of a type without parameters. Returns `None` for other types.
+fn plain(name: &'static str) -> Option<&'static str> {
+    let is_path = name.bytes().all(|byte| is_word(byte) || byte == b':');
+    is_path.then(|| name.rsplit("::").next().unwrap_or(name))
+}
+
+/// Braces belong to a path, too: `main::{{closure}}::Pool` is declared inside of an `async fn`. Bytes that are not ASCII belong
+/// to an identifier.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'{' | b'}' | b'#' | 0x80..)
+}
+
 /// Removes the module paths from the name of a type: `Option<alloc::string::String>` becomes `Option<String>`.
 pub(crate) fn short(name: &str) -> String {
     let bytes = name.as_bytes();
@@ -115,9 +136,7 @@ pub(crate) fn short(name: &str) -> String {
         }
         let byte = bytes[at];
         at += 1;
-        // Braces belong to a path, too: `main::{{closure}}::Pool` is declared inside of an `async fn`. Bytes that are
-        // not ASCII belong to an identifier.
-        if !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'{' | b'}' | b'#' | 0x80..)) {
+        if !is_word(byte) {
             out.push_str(&name[word..at]);
             word = at;
         }
@@ -148,6 +167,7 @@ mod tests {
             ("dyn for<'a> Fn(&'a x::Y)", "dyn for<'a> Fn(&'a Y)"),
         ] {
             assert_eq!(short(full), expected);
+            assert!(plain(full).is_none_or(|name| name == expected));
         }
     }
 }

@@ -36,6 +36,7 @@
 //! |---|---|
 //! | build a program from components that depend on each other, and start and stop them in order | [`Container`] |
 //! | acquire one resource and release it | [`resource`](crate::resource), [`Scope::acquire`](crate::task::Scope::acquire) |
+//! | check a graph once, and start it for each tenant or request | [`Plan::start`], [`Container::provide_each_start`] |
 //! | restart a task that fails | [`Supervisor`](crate::task::Supervisor) |
 //! | give a function its dependencies | an argument |
 //!

@@ -62,7 +62,7 @@ impl StoreOwner {
     where
         F: FnOnce(Result<(), crate::task::ReleaseError>) + Send + 'static,
     {
-        self.store.cancel.cancel(reason);
+        self.store.cancel(reason);
         let Some(Finalizer { name, site, limit, pending, .. }) =
             finalizer::take(&self.store.host, self.cleanup)
         else {

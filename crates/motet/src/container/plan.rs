@@ -1,6 +1,8 @@
 use std::fmt;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use super::factory::{Maker, Starts};
 use super::graph::{Graph, KeyMap, Needed, Node, Target};
 use super::hint::hints;
 use super::inject::Need;
@@ -21,6 +23,11 @@ pub struct Plan {
 impl Plan {
     /// Builds all singletons, and waits until all have started.
     ///
+    /// A plan can be started any number of times, also concurrently: each start has its own components. A factory that was
+    /// added with [`provide`](super::Container::provide) can be called only once; those of
+    /// [`provide_each_start`](super::Container::provide_each_start), and values, are available to every start. The plan keeps
+    /// its values until it is dropped.
+    ///
     /// Each component begins as soon as all its dependencies have started, and continues in a task of its own if it
     /// waits. The first error cancels the builds in progress and stops the built components in reverse order. The
     /// components belong to `scope` from the beginning: at its end, when all its children and services have ended, they
@@ -31,10 +38,41 @@ impl Plan {
     /// once. The scope waits for that, and reports failures of the stop.
     ///
     /// # Errors
-    /// [`StartError`] with the first failure, further failures, and the report of the stop of each component.
+    /// [`StartError`] with the first failure, further failures, and the report of the stop of each component. A second start
+    /// of a factory that can be called only once is a failure of that component.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::container::Container;
+    /// use motet::task::{Nursery, scope};
+    /// use std::sync::Arc;
+    ///
+    /// struct Session(Arc<String>);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut c = Container::new();
+    /// c.value(String::from("settings"));
+    /// c.provide_each_start(|settings: Arc<String>| async move { Session(settings) });
+    /// let plan = c.check()?;
+    /// for _request in 0..3 {
+    ///     scope(async |n: &Nursery| {
+    ///         let running = plan.start(n).await.unwrap();
+    ///         assert_eq!(*running.get::<Session>().unwrap().0, "settings");
+    ///         Ok(())
+    ///     })
+    ///     .await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
-    pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
-        sim::around("container", "start", start::start(self.graph, scope, Wanted::All))
+    pub fn start(&self, scope: &Scope) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
+        sim::around(
+            "container",
+            "start",
+            start::start(Arc::clone(&self.graph), Starts::Many, scope, Wanted::All),
+        )
     }
 
     /// Builds one component and its dependencies, like [`start`](Self::start), and leaves out the others. If a `Scoped`
@@ -47,11 +85,20 @@ impl Plan {
     /// [`StartError`]; [`StartError::Unavailable`] if the component is not provided, or is not a singleton.
     #[track_caller]
     pub fn start_only<T: ?Sized + 'static>(
-        self,
+        &self,
         scope: &Scope,
     ) -> impl Future<Output = Result<Running, StartError>> + Send + use<T> {
         let wanted = Wanted::Only(Key::of::<(), T>());
-        sim::around("container", "start", start::start(self.graph, scope, wanted))
+        sim::around("container", "start", start::start(Arc::clone(&self.graph), Starts::Many, scope, wanted))
+    }
+
+    /// Starts the plan of a container that is started only once.
+    #[track_caller]
+    pub(crate) fn start_once(
+        self,
+        scope: &Scope,
+    ) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
+        start::start(self.graph, Starts::Once, scope, Wanted::All)
     }
 
     /// The names of the components, in alphabetical order.
@@ -99,7 +146,7 @@ impl Graph {
 /// Connects every dependency with its provider, and collects all problems.
 pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan, CheckError> {
     let mut problems = invalid_hooks(&providers);
-    let mut targets = targets(&providers, &mut problems);
+    let mut targets = distinct_targets(&providers).unwrap_or_else(|| targets(&providers, &mut problems));
     let live = live(&providers, &targets);
     targets.retain(|_, target| live[target.node]);
     let needs = missing(&providers, &live, &targets, &mut problems);
@@ -108,7 +155,7 @@ pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan,
     );
     outliving(&providers, &needs, &mut problems);
     if problems.is_empty() {
-        Ok(Plan { graph: Arc::new(tied(name, providers, &live, &targets)) })
+        Ok(Plan { graph: Arc::new(tied(name, providers, &live, targets, needs)) })
     } else {
         Err(CheckError(problems))
     }
@@ -125,7 +172,26 @@ fn invalid_hooks(providers: &[Provider]) -> Vec<Problem> {
         .collect()
 }
 
-type Targets = KeyMap<Target, Key>;
+type Targets = KeyMap<Target>;
+
+/// Maps each key to its provider, if each key has one provider, and none overrides another one.
+fn distinct_targets(providers: &[Provider]) -> Option<Targets> {
+    let mut targets = Targets::with_capacity_and_hasher(providers.len(), BuildHasherDefault::default());
+    for (node, provider) in providers.iter().enumerate() {
+        if provider.overrides
+            || targets.insert(provider.key.id(), Target { node, cast: None, key: 0 }).is_some()
+        {
+            return None;
+        }
+        for bind in &provider.binds {
+            let target = Target { node, cast: Some(Arc::clone(&bind.cast)), key: 0 };
+            if targets.insert(bind.key.id(), target).is_some() {
+                return None;
+            }
+        }
+    }
+    Some(targets)
+}
 
 /// Maps each key to its provider. If several providers have the same key, the first one is used, so that the rest of
 /// the graph can be checked.
@@ -175,7 +241,7 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
         let Some((node, _)) = overrides.first().or_else(|| originals.first()) else { continue };
         let cast =
             providers[*node].binds.iter().find(|bind| bind.key == key).map(|bind| Arc::clone(&bind.cast));
-        targets.insert(key, Target { node: *node, cast });
+        targets.insert(key.id(), Target { node: *node, cast, key: 0 });
     }
     targets
 }
@@ -184,8 +250,11 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
 /// only replaced providers needed.
 fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
     let mut live = vec![true; providers.len()];
+    if !providers.iter().any(|provider| provider.overrides) {
+        return live;
+    }
     let needed = |need: &Need| match need {
-        Need::Key { key, .. } => targets.get(key).map(|target| target.node),
+        Need::Key { key, .. } => targets.get(&key.id()).map(|target| target.node),
         Need::Scope => None,
     };
     // The provider of each key before the overrides: the first one.
@@ -204,7 +273,7 @@ fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
     let is_replaced = |at: usize, provider: &Provider| {
         !provider.overrides
             && provider.keys().any(|(key, _)| {
-                targets.get(&key).is_some_and(|to| to.node != at && providers[to.node].overrides)
+                targets.get(&key.id()).is_some_and(|to| to.node != at && providers[to.node].overrides)
             })
     };
     loop {
@@ -240,7 +309,7 @@ fn missing(
     for (at, provider) in providers.iter().enumerate().filter(|(at, _)| live[*at]) {
         for need in &provider.needs {
             let Need::Key { key, optional } = need else { continue };
-            match targets.get(key) {
+            match targets.get(&key.id()) {
                 Some(target) if !needs[at].contains(&target.node) => needs[at].push(target.node),
                 Some(_) => {}
                 None if *optional => {}
@@ -250,6 +319,9 @@ fn missing(
                 },
             }
         }
+    }
+    if missing.is_empty() {
+        return needs;
     }
     let provided: Vec<(Key, Site)> = providers
         .iter()
@@ -272,6 +344,9 @@ fn missing(
 
 /// Finds singletons that depend on a scoped component, directly or through transients.
 fn outliving(providers: &[Provider], needs: &dag::Needs, problems: &mut Vec<Problem>) {
+    if !providers.iter().any(|provider| provider.lifetime == Lifetime::Scoped) {
+        return;
+    }
     for (at, _) in providers.iter().enumerate().filter(|(_, one)| one.lifetime == Lifetime::Singleton) {
         let mut seen = vec![false; providers.len()];
         let mut paths: Vec<Vec<usize>> = needs[at].iter().map(|needed| vec![at, *needed]).collect();
@@ -294,14 +369,22 @@ fn outliving(providers: &[Provider], needs: &dag::Needs, problems: &mut Vec<Prob
 }
 
 /// Builds the graph from providers without problems.
-fn tied(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &Targets) -> Graph {
+fn tied(
+    name: Option<Name>,
+    providers: Vec<Provider>,
+    live: &[bool],
+    mut targets: Targets,
+    needs: dag::Needs,
+) -> Graph {
     let mut number = vec![0; providers.len()];
     let mut count = 0;
     for (at, _) in live.iter().enumerate().filter(|(_, live)| **live) {
         number[at] = count;
         count += 1;
     }
-    let renumbered = |target: &Target| Target { node: number[target.node], cast: target.cast.clone() };
+    for (key, target) in targets.values_mut().enumerate() {
+        *target = Target { node: number[target.node], cast: target.cast.take(), key };
+    }
     let (mut singletons, mut scoped) = (0, 0);
     let mut nodes: Vec<Node> = Vec::with_capacity(count);
     for (provider, _) in providers.into_iter().zip(live).filter(|(_, live)| **live) {
@@ -316,8 +399,8 @@ fn tied(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &T
         });
         let args = provider.needs.iter().map(|need| match need {
             Need::Scope => Needed::Scope,
-            Need::Key { key, optional } => match targets.get(key) {
-                Some(target) => Needed::Node { target: renumbered(target), optional: *optional },
+            Need::Key { key, optional } => match targets.get(&key.id()) {
+                Some(target) => Needed::Node { target: target.clone(), optional: *optional },
                 None => Needed::Absent,
             },
         });
@@ -336,35 +419,42 @@ fn tied(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &T
             health: provider.health,
             limits: provider.limits,
             policy: provider.policy,
+            is_plain: false,
         });
     }
-    let needs: dag::Needs = nodes
-        .iter()
-        .map(|node| {
-            let mut needs: Vec<usize> = node
-                .args
-                .iter()
-                .filter_map(|arg| match arg {
-                    Needed::Node { target, .. } => Some(target.node),
-                    Needed::Absent | Needed::Scope => None,
-                })
-                .collect();
+    for node in 0..nodes.len() {
+        let is_slot = |arg: &Needed| match arg {
+            Needed::Node { target, .. } => nodes[target.node].lifetime != Lifetime::Transient,
+            Needed::Absent => true,
+            Needed::Scope => false,
+        };
+        let described = &nodes[node];
+        nodes[node].is_plain = described.slot.is_some()
+            && described.on_start.is_none()
+            && !matches!(described.maker, Maker::Input)
+            && described.args.iter().all(is_slot);
+    }
+    let needs: Vec<Vec<usize>> = needs
+        .into_iter()
+        .zip(live)
+        .filter(|(_, live)| **live)
+        .map(|(mut needs, _)| {
+            needs.iter_mut().for_each(|needed| *needed = number[*needed]);
             needs.sort_unstable();
-            needs.dedup();
             needs
         })
         .collect();
-    let keys: KeyMap<Target> = targets.iter().map(|(key, target)| (key.id(), renumbered(target))).collect();
-    let beyond_transients = Arc::new(graph::beyond_transients(&nodes, &needs));
-    let needed_by = dag::reversed(&needs);
-    Graph { name, nodes, keys, needs, needed_by, beyond_transients, singletons, scoped }
+    let needs = Arc::new(needs);
+    let beyond_transients = graph::beyond_transients(&nodes, &needs);
+    let stop_limit = graph::stop_limit(&nodes);
+    Graph { name, nodes, keys: targets, needs, beyond_transients, stop_limit, singletons, scoped }
 }
 
 fn provider_name(provider: &Provider) -> Name {
-    Name::from(match &provider.module {
-        Some(module) => format!("{module}/{}", provider.key),
-        None => provider.key.to_string(),
-    })
+    match &provider.module {
+        Some(module) => Name::from(format!("{module}/{}", provider.key)),
+        None => provider.key.name(),
+    }
 }
 
 fn provided_at(provider: &Provider) -> ProvidedAt {

@@ -3,11 +3,11 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::graph::KeyMap;
+use super::graph::Graph;
 use super::health::{self, HealthReport};
 use super::key::{Key, Value, id_named};
 use super::owner::StoreOwner;
-use super::provider::{Cast, Lifetime};
+use super::provider::Lifetime;
 use super::store::{ComponentSlot, Store, StoreLife};
 use super::{GetError, Scoped, StartReport, StopReport};
 use crate::sim;
@@ -19,37 +19,45 @@ use crate::task::{Name, Reason, Scope, ScopeClosedError};
 /// The components stay in the scope, which stops them at its end. [`stop`](Self::stop) stops them earlier.
 pub struct Running {
     owner: StoreOwner,
-    /// The singletons that were started, under all their keys.
-    values: KeyMap<Value>,
+    graph: Arc<Graph>,
+    /// The singletons that were started, by the numbers of their keys.
+    values: Vec<Option<Value>>,
     report: StartReport,
 }
 
 impl Running {
-    /// The singletons of a store, under all their keys.
-    pub(crate) fn values(store: &Store) -> KeyMap<Value> {
-        let mut values: Vec<(TypeId, Value, Option<Cast>)> = Vec::with_capacity(store.graph.keys.len());
+    /// The singletons of a store, by the numbers of their keys.
+    pub(crate) fn values(store: &Store) -> Vec<Option<Value>> {
+        let mut values = vec![None; store.graph.keys.len()];
         {
             let state = store.state();
-            for (id, target) in &store.graph.keys {
+            for target in store.graph.keys.values() {
                 let node = &store.graph.nodes[target.node];
                 if node.lifetime == Lifetime::Singleton
-                    && let Some(ComponentSlot::Ready(value)) = node.slot.map(|slot| &state.slots[slot])
+                    && let Some(ComponentSlot::Ready(value)) =
+                        node.slot.and_then(|slot| state.slots.get(slot))
                 {
-                    values.push((*id, value.clone(), target.cast.clone()));
+                    values[target.key] = Some(value.clone());
                 }
             }
         }
         // Outside of the lock: a cast is code of the user.
-        let cast = |(id, value, cast): (TypeId, Value, Option<Cast>)| match cast {
-            Some(cast) => (id, cast(&value)),
-            None => (id, value),
-        };
-        values.into_iter().map(cast).collect()
+        for target in store.graph.keys.values() {
+            if let (Some(cast), Some(value)) = (&target.cast, &mut values[target.key]) {
+                *value = cast(value);
+            }
+        }
+        values
     }
 
-    pub(crate) fn new(owner: StoreOwner, values: KeyMap<Value>) -> Self {
-        let report = owner.store().start_report();
-        Self { owner, values, report }
+    pub(crate) fn new(owner: StoreOwner, values: Vec<Option<Value>>) -> Self {
+        let store = owner.store();
+        let (report, graph) = (store.start_report(), Arc::clone(&store.graph));
+        Self { owner, graph, values, report }
+    }
+
+    fn value(&self, id: TypeId) -> Option<&Value> {
+        self.values[self.graph.keys.get(&id)?.key].as_ref()
     }
 
     /// Returns a singleton, for the cost of a look-up in a map and a reference count.
@@ -65,7 +73,7 @@ impl Running {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_ref<T: ?Sized + Send + Sync + 'static>(&self) -> Result<&Arc<T>, GetError> {
-        match self.values.get(&TypeId::of::<T>()).and_then(Value::get) {
+        match self.value(TypeId::of::<T>()).and_then(Value::get) {
             Some(value) => Ok(value),
             None => Err(self.unavailable(Key::of::<(), T>())),
         }
@@ -76,7 +84,7 @@ impl Running {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, GetError> {
-        match self.values.get(&id_named::<Tag, T>()).and_then(Value::get) {
+        match self.value(id_named::<Tag, T>()).and_then(Value::get) {
             Some(value) => Ok(Arc::clone(value)),
             None => Err(self.unavailable(Key::of::<Tag, T>())),
         }
@@ -84,7 +92,7 @@ impl Running {
 
     #[cold]
     fn unavailable(&self, key: Key) -> GetError {
-        let graph = &self.owner.store().graph;
+        let graph = &self.graph;
         match graph.target(key).map(|target| graph.nodes[target.node].lifetime) {
             Err(unknown) => unknown,
             Ok(Lifetime::Singleton) => GetError::not_started(key),
@@ -135,7 +143,12 @@ impl Running {
     #[track_caller]
     pub fn within(&self, scope: &Scope) -> Result<Scoped, ScopeClosedError<()>> {
         let parent = self.owner.store();
-        let store = Store::new(Arc::clone(&parent.graph), Arc::clone(&scope.0), Some(Arc::clone(parent)));
+        let store = Store::new(
+            Arc::clone(&parent.graph),
+            parent.starts,
+            Arc::clone(&scope.0),
+            Some(Arc::clone(parent)),
+        );
         let name = Name::from("scoped components");
         let owner = StoreOwner::new(Arc::clone(&store), name, Location::caller())
             .ok_or_else(|| ScopeClosedError::new(&scope.0.name, ()))?;

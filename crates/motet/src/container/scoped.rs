@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::build::BuildClock;
 use super::factory::Maker;
 use super::key::{Key, Value};
 use super::owner::StoreOwner;
@@ -89,7 +90,7 @@ impl Scoped {
         tokio::task::coop::consume_budget().await;
         let store = self.owner.store();
         let target = store.graph.target(key)?.clone();
-        let built = match store.ask(target.node, 0) {
+        let built = match store.ask(target.node, 0, &BuildClock::default()) {
             Ok(Asked::Ready(value)) => Ok(value),
             Ok(Asked::Wait(built)) => built.wait().await,
             Err(closed) => Err(closed),

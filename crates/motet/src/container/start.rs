@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::task::coop;
 
-use super::graph::{Graph, Node};
+use super::build::BuildClock;
+use super::factory::Starts;
+use super::graph::Graph;
 use super::key::Key;
 use super::owner::StoreOwner;
 use super::provider::Lifetime;
@@ -24,14 +26,15 @@ pub(crate) enum Wanted {
 #[track_caller]
 pub(crate) fn start(
     graph: Arc<Graph>,
+    starts: Starts,
     scope: &Scope,
     wanted: Wanted,
 ) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
     let (site, scope) = (Location::caller(), scope.clone());
     async move {
-        let wanted = wanted.nodes(&graph).map_err(StartError::Unavailable)?;
+        let within = wanted.within(&graph).map_err(StartError::Unavailable)?;
         let name = graph.name.clone().unwrap_or_else(|| Name::from("container"));
-        let store = Store::new(graph, Arc::clone(&scope.0), None);
+        let store = Store::new(graph, starts, Arc::clone(&scope.0), None);
         if store.graph.name.is_some() {
             let of = Arc::downgrade(&store);
             let stats = move || of.upgrade().map(|store| store.stats()).unwrap_or_default();
@@ -42,9 +45,18 @@ pub(crate) fn start(
         let Some(owner) = StoreOwner::new(store, name, site) else { return Err(StartError::Closed) };
         let starting = Starting(Some(owner));
         let store = Arc::clone(starting.store());
-        for node in wanted {
+        let mut clock = BuildClock::default();
+        for node in 0..store.graph.nodes.len() {
+            let is_wanted = within.as_ref().is_none_or(|within| within[node]);
+            if !is_wanted || store.graph.nodes[node].lifetime != Lifetime::Singleton {
+                continue;
+            }
+            if !coop::has_budget_remaining() {
+                // The next line waits, and time passes.
+                clock = BuildClock::default();
+            }
             coop::consume_budget().await;
-            if let Err(failed) = store.ask(node, 0) {
+            if let Err(failed) = store.ask(node, 0, &clock) {
                 return Err(starting.failed(failed).await);
             }
         }
@@ -66,22 +78,14 @@ pub(crate) fn start(
 }
 
 impl Wanted {
-    /// The singletons to build, in the order in which they were provided.
-    fn nodes(self, graph: &Graph) -> Result<Vec<usize>, GetError> {
-        let is_singleton = |node: &Node| node.lifetime == Lifetime::Singleton;
-        let within = match self {
-            Self::All => vec![true; graph.nodes.len()],
-            Self::Only(key) => {
-                let node = graph.target(key)?.node;
-                let found = &graph.nodes[node];
-                if !is_singleton(found) {
-                    return Err(GetError::not_singleton(key, found.lifetime));
-                }
-                dag::closure(&graph.needs, node)
-            }
-        };
-        let nodes = graph.nodes.iter().enumerate();
-        Ok(nodes.filter(|(at, node)| within[*at] && is_singleton(node)).map(|(at, _)| at).collect())
+    /// The components to build, of which each singleton is requested; `None` for all.
+    fn within(self, graph: &Graph) -> Result<Option<Vec<bool>>, GetError> {
+        let Self::Only(key) = self else { return Ok(None) };
+        let node = graph.target(key)?.node;
+        match graph.nodes[node].lifetime {
+            Lifetime::Singleton => Ok(Some(dag::closure(&graph.needs, node))),
+            lifetime => Err(GetError::not_singleton(key, lifetime)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::build::Instance;
 use super::dag::Unwind;
 use super::graph::Node;
 use super::stop_report::{StopCause, StopError};
-use super::store::{BuiltComponent, ComponentSlot, Store, StoreLife};
+use super::store::{BuiltComponent, Store, StoreLife};
 use super::{StopReport, Stopped};
 use crate::mutant;
 use crate::resource::PendingRelease;
@@ -26,41 +26,47 @@ impl Store {
     /// Stops everything once. Later callers wait for the end of that stop.
     pub(crate) async fn close(self: &Arc<Self>) {
         let begun = Instant::now();
-        let is_first = {
+        let (is_first, scoped, is_building) = {
             let mut state = self.state();
             let is_first = state.phase == StoreLife::Open;
             if is_first {
                 state.phase = StoreLife::Closing;
             }
-            is_first
+            (is_first, std::mem::take(&mut state.scoped), state.building > 0)
         };
         if !is_first {
             self.until(|state| (state.phase == StoreLife::Closed).then_some(())).await;
             return;
         }
         let _closed = Closed(self);
-        // Builds in progress clean up after themselves.
-        self.cancel.cancel(Reason::requested("the container is stopped"));
+        if is_building {
+            // Builds in progress clean up after themselves.
+            self.cancel(Reason::requested("the container is stopped"));
+        }
         // Components of open scopes use the components that are stopped here, so they are stopped first.
-        let mut scoped = std::mem::take(&mut self.state().scoped);
+        let mut scoped = scoped;
+        let has_waited = is_building || !scoped.is_empty();
         if mutant!("container.forget_scoped") {
             scoped.clear();
         }
-        gather(scoped.iter().filter_map(std::sync::Weak::upgrade).map(|scoped| async move {
-            // Boxed, since the call is recursive.
-            Box::pin(scoped.close()).await;
-        }))
-        .await;
+        if !scoped.is_empty() {
+            gather(scoped.iter().filter_map(std::sync::Weak::upgrade).map(|scoped| async move {
+                // Boxed, since the call is recursive.
+                Box::pin(scoped.close()).await;
+            }))
+            .await;
+        }
         self.until(|state| (state.building == 0).then_some(())).await;
-        let (built, slots, mut stopped) = {
+        let (built, slots, stopped) = {
             let mut state = self.state();
-            let slots: Vec<ComponentSlot> = state.slots.iter_mut().map(std::mem::take).collect();
+            let slots = std::mem::take(&mut state.slots);
             (std::mem::take(&mut state.built), slots, std::mem::take(&mut state.stopped))
         };
         // Outside of the lock. A component without other owners is dropped when it is stopped.
         drop(slots);
-        stopped.extend(stop_all(self, built).await);
-        let report = StopReport { components: stopped, took: begun.elapsed(), cut_off: false };
+        let first = if has_waited { Instant::now() } else { begun };
+        let (components, ended) = stop_all(self, built, stopped, first).await;
+        let report = StopReport { components, took: ended.duration_since(begun), cut_off: false };
         let mut state = self.state();
         state.report = Some(report);
         drop(state);
@@ -82,7 +88,21 @@ impl Drop for Closed<'_> {
 }
 
 /// Stops components concurrently, each when all components that depend on it are stopped.
-async fn stop_all(store: &Arc<Store>, built: Vec<BuiltComponent>) -> Vec<Stopped> {
+async fn stop_all(
+    store: &Arc<Store>,
+    built: Vec<BuiltComponent>,
+    mut all: Vec<Stopped>,
+    begun: Instant,
+) -> (Vec<Stopped>, Instant) {
+    all.reserve(built.len());
+    let at_once = built.iter().all(|built| {
+        let stops_at_once = |instance: &Instance| store.graph.nodes[instance.node].stops_at_once();
+        built.instances().all(stops_at_once)
+    });
+    if at_once {
+        let ended = stop_at_once(store, built, &mut all, begun);
+        return (all, ended);
+    }
     let mut places = vec![None; store.graph.nodes.len()];
     built.iter().enumerate().for_each(|(at, built)| places[built.node] = Some(at));
     let needs = |built: &BuiltComponent| {
@@ -96,15 +116,15 @@ async fn stop_all(store: &Arc<Store>, built: Vec<BuiltComponent>) -> Vec<Stopped
     let mut unwind = Unwind::new(needs);
     let mut built: Vec<Option<BuiltComponent>> = built.into_iter().map(Some).collect();
     let mut next = unwind.first();
-    let mut all = Vec::with_capacity(built.len());
     let (done, mut ended) = mpsc::unbounded_channel();
     while !unwind.is_done() {
         let (at, stopped) = match next.pop() {
             Some(at) => {
-                let Some(BuiltComponent { node, instances }) = built[at].take() else { continue };
+                let Some(BuiltComponent { node, transients, own }) = built[at].take() else { continue };
                 let described = &store.graph.nodes[node];
                 let stop = Arc::clone(store);
-                let stopping = Box::pin(async move { stop_instances(&stop, instances).await });
+                let stopping =
+                    Box::pin(async move { stop_instances(&stop, transients.into_iter().chain([own])).await });
                 match store.in_place.begin(&store.host, stopping) {
                     Ok(stopped) => (at, stopped),
                     Err(waits) => {
@@ -129,7 +149,37 @@ async fn stop_all(store: &Arc<Store>, built: Vec<BuiltComponent>) -> Vec<Stopped
         all.extend(stopped);
         next.extend(unwind.stopped(at));
     }
-    all
+    (all, Instant::now())
+}
+
+/// Stops components that do not have to be awaited: the last one to be ready comes first, so each comes after the components
+/// that depend on it.
+fn stop_at_once(
+    store: &Store,
+    built: Vec<BuiltComponent>,
+    all: &mut Vec<Stopped>,
+    mut begun: Instant,
+) -> Instant {
+    for BuiltComponent { transients, own, .. } in built.into_iter().rev() {
+        for instance in transients.into_iter().chain([own]).rev() {
+            let described = &store.graph.nodes[instance.node];
+            let dropped = catch(|| drop(instance.value));
+            let ended = Instant::now();
+            let failures = dropped.err().into_iter().map(|panic| StopError(StopCause::DropPanicked(panic)));
+            all.push(stopped(described, ended.duration_since(begun), failures.collect()));
+            begun = ended;
+        }
+    }
+    begun
+}
+
+/// Logs the failures of a stop.
+fn stopped(described: &Node, took: Duration, failures: Vec<StopError>) -> Stopped {
+    for failure in &failures {
+        let error: &dyn std::error::Error = failure;
+        crate::log::error!(component = %described.name, site = %described.site, error, source = error.source(), "a component failed to stop");
+    }
+    Stopped { name: described.name.clone(), site: described.site, took, failures }
 }
 
 /// Reports the end of a stop, even if its task is dropped.
@@ -153,20 +203,18 @@ impl Drop for StopDone {
 }
 
 /// Stops a component and the transients that were built for it, the last one first.
-pub(crate) async fn stop_instances(store: &Arc<Store>, instances: Vec<Instance>) -> Vec<Stopped> {
+pub(crate) async fn stop_instances<I>(store: &Arc<Store>, instances: I) -> Vec<Stopped>
+where
+    I: IntoIterator<Item = Instance, IntoIter: DoubleEndedIterator>,
+{
     let mut all = Vec::new();
     for instance in instances.into_iter().rev() {
         let described = &store.graph.nodes[instance.node];
         let (was_built, begun) = (instance.value.is_some(), Instant::now());
         let failures = stop_one(described, instance).await;
-        for failure in &failures {
-            let error: &dyn std::error::Error = failure;
-            crate::log::error!(component = %described.name, site = %described.site, error, source = error.source(), "a component failed to stop");
-        }
         // A component that was never built is reported only if its cleanup failed.
         if was_built || !failures.is_empty() {
-            let (name, site) = (described.name.clone(), described.site);
-            all.push(Stopped { name, site, took: begun.elapsed(), failures });
+            all.push(stopped(described, begun.elapsed(), failures));
         }
     }
     all

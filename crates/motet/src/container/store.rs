@@ -5,13 +5,14 @@
 //! that is dropped does not stop a build. A built component is in the list of components to stop before any caller can
 //! see it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::build::{BuildAttempt, Instance};
+use super::build::{BuildAttempt, BuildClock, Instance, PlainBuild};
 use super::error::{BuildFailure, BuildFailureCause, LifecyclePhase};
+use super::factory::Starts;
 use super::graph::Graph;
 use super::in_place::InPlace;
 use super::key::Value;
@@ -30,12 +31,13 @@ pub(crate) type BuildOutcome = Result<Value, ComponentBuildError>;
 
 pub(crate) struct Store {
     pub(crate) graph: Arc<Graph>,
+    pub(crate) starts: Starts,
     /// The scope of its tasks and components.
     pub(crate) host: Arc<Core>,
     /// The store of the singletons; `Some` in the store of a `Scoped`.
     pub(crate) parent: Option<Arc<Self>>,
-    /// Cancels the builds in progress.
-    pub(crate) cancel: CancelToken,
+    /// Cancels the builds in progress; created by the first build that waits.
+    cancel: OnceLock<CancelToken>,
     pub(crate) begun: Instant,
     pub(crate) in_place: InPlace,
     pub(crate) state: Mutex<StoreState>,
@@ -49,6 +51,8 @@ pub(crate) struct StoreState {
     /// The components to stop, in the order in which they were ready.
     pub(crate) built: Vec<BuiltComponent>,
     pub(crate) building: usize,
+    /// The number of callers of [`Store::until`] that wait.
+    pub(crate) watchers: usize,
     /// The failures of a start, in order.
     pub(crate) failures: Vec<ComponentBuildError>,
     pub(crate) started: Vec<Started>,
@@ -72,14 +76,31 @@ pub(crate) enum StoreLife {
 pub(crate) enum ComponentSlot {
     #[default]
     Empty,
-    Building(Arc<SettledBuild>),
+    /// `Some` once a caller waits for the build, or has received its error.
+    Building(Option<Arc<SettledBuild>>),
     Ready(Value),
 }
 
 /// A component with the transients that were built for it, which come before it.
 pub(crate) struct BuiltComponent {
     pub(crate) node: usize,
-    pub(crate) instances: Vec<Instance>,
+    pub(crate) transients: Vec<Instance>,
+    pub(crate) own: Instance,
+}
+
+impl BuiltComponent {
+    /// The instances, in the order in which they were built.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.transients.iter().chain([&self.own])
+    }
+}
+
+struct Watches<'a>(&'a Store);
+
+impl Drop for Watches<'_> {
+    fn drop(&mut self) {
+        self.0.state().watchers -= 1;
+    }
 }
 
 /// The longest chain of components that are built on one stack; a longer chain continues in a task.
@@ -92,15 +113,26 @@ pub(crate) enum Asked {
 }
 
 impl Store {
-    pub(crate) fn new(graph: Arc<Graph>, host: Arc<Core>, parent: Option<Arc<Self>>) -> Arc<Self> {
+    pub(crate) fn new(
+        graph: Arc<Graph>,
+        starts: Starts,
+        host: Arc<Core>,
+        parent: Option<Arc<Self>>,
+    ) -> Arc<Self> {
         let slots = if parent.is_some() { graph.scoped } else { graph.singletons };
-        let state =
-            StoreState { slots: (0..slots).map(|_| ComponentSlot::Empty).collect(), ..StoreState::default() };
+        let state = StoreState {
+            slots: (0..slots).map(|_| ComponentSlot::Empty).collect(),
+            built: Vec::with_capacity(slots),
+            // A `Scoped` has no report of its start.
+            started: Vec::with_capacity(if parent.is_some() { 0 } else { slots }),
+            ..StoreState::default()
+        };
         Arc::new(Self {
             graph,
+            starts,
             host,
             parent,
-            cancel: CancelToken::new(),
+            cancel: OnceLock::new(),
             begun: Instant::now(),
             in_place: InPlace::default(),
             state: Mutex::new(state),
@@ -128,42 +160,57 @@ impl Store {
 
     /// Requests a component, and starts its build if there is none yet or if it is a transient. `depth` is the number
     /// of builds in place that this request is part of.
-    pub(crate) fn ask(self: &Arc<Self>, node: usize, depth: usize) -> Result<Asked, ComponentBuildError> {
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        node: usize,
+        depth: usize,
+        clock: &BuildClock,
+    ) -> Result<Asked, ComponentBuildError> {
         let owner = self.owner(node);
-        let slot = owner.graph.nodes[node].slot;
-        let built = {
+        let described = &owner.graph.nodes[node];
+        {
             let mut state = owner.state();
-            match slot.map(|slot| &state.slots[slot]) {
+            match described.slot.and_then(|slot| state.slots.get_mut(slot)) {
                 Some(ComponentSlot::Ready(value)) => return Ok(Asked::Ready(value.clone())),
-                Some(ComponentSlot::Building(built)) => return Ok(Asked::Wait(Arc::clone(built))),
+                Some(ComponentSlot::Building(built)) => {
+                    return Ok(Asked::Wait(Arc::clone(built.get_or_insert_default())));
+                }
                 Some(ComponentSlot::Empty) | None => {}
             }
             if state.phase != StoreLife::Open {
                 drop(state);
                 return Err(owner.failed(node, LifecyclePhase::Factory, BuildFailureCause::Closed));
             }
-            let built = Arc::<SettledBuild>::default();
-            if let Some(slot) = slot {
-                state.slots[slot] = ComponentSlot::Building(Arc::clone(&built));
+            if let Some(slot) = described.slot {
+                state.slots[slot] = ComponentSlot::Building(None);
             }
             state.building += 1;
-            built
-        };
-        let mut attempt =
-            Box::pin(BuildAttempt::new(Arc::clone(owner), node, Arc::clone(&built)).run(depth + 1));
-        // The member keeps the scope open; a scope that has ended also refuses the task below.
-        if depth < DEEP
-            && let Some(_member) = Member::enter(&owner.host, Class::Work)
-        {
-            match owner.in_place.begin(&owner.host, attempt) {
-                Ok(()) => return built.now().map(Asked::Ready),
-                Err(waits) => attempt = waits,
+        }
+        let mut begun = None;
+        if depth < DEEP && described.is_plain && owner.in_place.may_begin() {
+            match owner.build_plain(node, depth + 1, clock) {
+                PlainBuild::Settled(outcome) => return outcome.map(Asked::Ready),
+                PlainBuild::Begun(waits) => begun = Some(waits),
+                PlainBuild::WaitsForOthers => {}
             }
         }
-        let described = &owner.graph.nodes[node];
+        let mut attempt = BuildAttempt::new(Arc::clone(owner), node);
+        let built = attempt.settled();
+        let has_waited = begun.is_some();
+        let mut building = Box::pin(attempt.run(depth + 1, begun));
+        // The member keeps the scope open; a scope that has ended also refuses the task below.
+        if depth < DEEP
+            && !has_waited
+            && let Some(_member) = Member::enter(&owner.host, Class::Work)
+        {
+            match owner.in_place.begin(&owner.host, building) {
+                Ok(()) => return built.now().map(Asked::Ready),
+                Err(waits) => building = waits,
+            }
+        }
         let spec = Spec::new(described.name.clone(), described.site, Class::Work, Stop::Never);
         // If the scope has ended, it refuses the task: dropping the attempt settles it.
-        drop(launch::<_, Plain>(&owner.host, spec, attempt));
+        drop(launch::<_, Plain>(&owner.host, spec, building));
         Ok(Asked::Wait(built))
     }
 
@@ -190,8 +237,8 @@ impl Store {
     /// Stores an input in its slot. Returns the value if the slot is in use, or if the components are being stopped.
     pub(crate) fn fill<T: Send + Sync + 'static>(&self, slot: usize, value: T) -> Result<(), T> {
         let mut state = self.state();
-        match (&state.slots[slot], state.phase) {
-            (ComponentSlot::Empty, StoreLife::Open) => {
+        match (state.slots.get(slot), state.phase) {
+            (Some(ComponentSlot::Empty), StoreLife::Open) => {
                 state.slots[slot] = ComponentSlot::Ready(Value::new(Arc::new(value)));
                 Ok(())
             }
@@ -217,6 +264,14 @@ impl Store {
 
     /// Waits until `look` returns a value for the state.
     pub(crate) async fn until<T>(&self, mut look: impl FnMut(&mut StoreState) -> Option<T>) -> T {
+        {
+            let mut state = self.state();
+            if let Some(found) = look(&mut state) {
+                return found;
+            }
+            state.watchers += 1;
+        }
+        let _watches = Watches(self);
         until(&self.changed, || look(&mut self.state())).await
     }
 
@@ -232,13 +287,20 @@ impl Store {
 
     /// The time limit of the whole stop.
     pub(crate) fn stop_limit(&self) -> Duration {
-        let all = self.graph.stop_limits();
         // A component that is being built when the stop begins cleans up first, within its own limit.
-        all.fold(Duration::ZERO, Duration::saturating_add).saturating_mul(2)
+        self.graph.stop_limit.saturating_mul(2)
+    }
+
+    /// Cancels the builds in progress.
+    pub(crate) fn cancel(&self, reason: Reason) {
+        self.cancel.get_or_init(CancelToken::new).cancel(reason);
     }
 
     /// Waits until builds have to be cancelled: the store is stopped, or its scope is cancelled.
     pub(crate) async fn given_up(&self) -> Reason {
-        race(self.cancel.cancelled(), self.host.token().cancelled()).await.into_inner().clone()
+        race(self.cancel.get_or_init(CancelToken::new).cancelled(), self.host.token().cancelled())
+            .await
+            .into_inner()
+            .clone()
     }
 }

@@ -150,6 +150,11 @@ impl Core {
 
     /// Cancels up to `level`. The first reason is kept.
     pub(crate) fn raise(&self, level: Level, reason: &Reason) {
+        self.raise_for(level, || reason.clone());
+    }
+
+    /// Cancels up to `level`. `reason` is called only if the scope keeps the reason, or if a token receives it.
+    pub(crate) fn raise_for(&self, level: Level, reason: impl Fn() -> Reason) {
         let mut state = self.state();
         if self.reached(level) {
             return;
@@ -157,10 +162,11 @@ impl Core {
         // The success of a sibling cancels only the children, so it is not the reason of the body.
         let is_success = state.reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Succeeded);
         if (state.reason.is_none() || is_success) && level < Level::Services {
+            let reason = reason();
             if reason.kind() == ReasonKind::Deadline {
                 state.unfinished = self.names(Class::Work);
             }
-            state.reason = Some(reason.clone());
+            state.reason = Some(reason);
         }
         sim::op("scope.cancel");
         // The level is raised before the lists are locked: a child that is listed later sees the level, and a child that was
@@ -179,13 +185,13 @@ impl Core {
         if let Some(token) = self.token.get()
             && level >= Level::Work
         {
-            token.cancel(reason.clone());
+            token.cancel(reason());
         }
         if mutant!("scope.tell_nobody") {
             tokens.clear();
         }
         for token in tokens {
-            token.cancel(reason.clone());
+            token.cancel(reason());
         }
         wakers.wake();
         self.gate.wake_joiner();

@@ -11,7 +11,7 @@ use tokio::time::{timeout, timeout_at};
 use super::ambient;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Level};
-use super::finalizer;
+use super::finalizer::{self, Releasing};
 use super::{Name, Policy, Reason, ReasonKind, ReleaseError, TaskError};
 use crate::mutant;
 use crate::sync::Class;
@@ -26,16 +26,16 @@ pub(crate) async fn finish(core: &Arc<Core>) {
             drop(finalizer::start(core));
         }
         work(core).await;
-        core.raise(Level::Services, &Reason::of(ReasonKind::Ended));
+        core.raise_for(Level::Services, || Reason::of(ReasonKind::Ended));
         gone(core, Class::Service).await;
         match finalizer::start(core) {
-            Some(releases) => {
+            Releasing::Task(releases) => {
                 let ran = releases.await;
                 // A task is dropped unpolled only if the runtime is gone.
                 drop(ran.map_err(|_| finalizer::lose(core)));
             }
-            None if core.close() => return,
-            None => {}
+            Releasing::Nothing if core.close() => return,
+            Releasing::Nothing | Releasing::Ended => {}
         }
     }
 }

@@ -1,20 +1,26 @@
 //! The pending releases of a scope: its stack of resources.
 
 use std::error::Error;
-use std::panic::Location;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::task::coop::has_budget_remaining;
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::ambient::Inside;
 use super::caught::Caught;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, State};
 use super::end::adopt;
 pub(crate) use super::error::ReleaseErrorCause;
+use super::timeout::poll_limit;
 use super::{Name, ReleaseError, TaskError};
 use crate::resource::{Exit, PendingRelease};
 use crate::sync::{Class, catch, panic_words, quietly_drop};
@@ -100,17 +106,22 @@ impl Core {
     }
 }
 
-/// Starts the pending releases, last in first out, in a task of the scope that is not cancelled. Returns `None` if no
-/// release is pending.
-pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>>> {
-    let last = core.state().finalizers.last_key_value().map(|(_, last)| last.site)?;
-    let mut stop = Stop::Never;
-    if mutant!("resource.unshielded") {
-        stop = Stop::Drop;
-    }
-    let spec = Spec::new(Name::from("release"), last, Class::Work, stop);
+/// The pending releases of a scope that were started.
+pub(crate) enum Releasing {
+    /// No release was pending.
+    Nothing,
+    Ended,
+    /// They wait, in a task.
+    Task(JoinHandle<Result<(), TaskError>>),
+}
+
+/// Starts the pending releases, last in first out. They are polled in place once. If they wait, they continue in a task of the
+/// scope that is not cancelled.
+pub(crate) fn start(core: &Arc<Core>) -> Releasing {
+    let last = core.state().finalizers.last_key_value().map(|(_, last)| last.site);
+    let Some(site) = last else { return Releasing::Nothing };
     let scope = Arc::clone(core);
-    let releases = async move {
+    let mut releases = Box::pin(async move {
         loop {
             // One at a time, since a release may register further releases.
             let next = scope.state().next_release();
@@ -121,10 +132,38 @@ pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>
                 scope.state().release_failures.push(failed);
             }
         }
-    };
+    });
+    // A simulation tries both.
+    let as_task = sim::choice(EITHER) == Some(0);
+    if !as_task {
+        // The waker does nothing: a task polls the releases again at once.
+        let mut cx = Context::from_waker(Waker::noop());
+        let _inside = Inside::enter(core);
+        match catch_unwind(AssertUnwindSafe(|| releases.as_mut().poll(&mut cx))) {
+            Ok(Poll::Ready(())) => return Releasing::Ended,
+            Ok(Poll::Pending) => {}
+            Err(payload) => {
+                core.task_panicked(Name::from(RELEASE), payload);
+                return Releasing::Ended;
+            }
+        }
+    }
+    let mut stop = Stop::Never;
+    if mutant!("resource.unshielded") {
+        stop = Stop::Drop;
+    }
+    let spec = Spec::new(Name::from(RELEASE), site, Class::Work, stop);
     // The end of the scope calls this, so the scope is still open.
-    launch::<_, Plain>(core, spec, releases).ok()
+    match launch::<_, Plain>(core, spec, releases) {
+        Ok(task) => Releasing::Task(task),
+        Err(_) => Releasing::Nothing,
+    }
 }
+
+/// The name of the task in which a scope releases its resources.
+const RELEASE: &str = "release";
+
+const EITHER: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not zero");
 
 /// Drops the pending releases: the runtime is gone. Each counts itself as lost.
 pub(crate) fn lose(core: &Core) {
@@ -204,7 +243,7 @@ pub(crate) async fn run(
     let mut counted = Counted { core, event: Event::Lost };
     let outcome = match begun {
         Ok(mut release) => {
-            let ended = timeout(limit, Caught::new(&mut release)).await;
+            let ended = within(limit, Caught::new(&mut release)).await;
             // Dropped here, where a panic of its drop is caught.
             let dropped = catch(|| drop(release));
             match (ended, dropped) {
@@ -212,9 +251,9 @@ pub(crate) async fn run(
                     quietly_drop(ended);
                     Err(ReleaseErrorCause::Panicked(panic))
                 }
-                (Ok(Err(payload)), Ok(())) => Err(ReleaseErrorCause::Panicked(panic_words(payload))),
-                (Ok(Ok(outcome)), Ok(())) => outcome.map_err(ReleaseErrorCause::Returned),
-                (Err(_), Ok(())) => Err(ReleaseErrorCause::TimedOut(limit)),
+                (Some(Err(payload)), Ok(())) => Err(ReleaseErrorCause::Panicked(panic_words(payload))),
+                (Some(Ok(outcome)), Ok(())) => outcome.map_err(ReleaseErrorCause::Returned),
+                (None, Ok(())) => Err(ReleaseErrorCause::TimedOut(limit)),
             }
         }
         Err(panicked) => Err(panicked),
@@ -238,6 +277,25 @@ pub(crate) fn end_of(outcome: &Result<(), ReleaseErrorCause>) -> Event {
 pub(crate) fn failed(core: &Core, resource: Name, source: ReleaseErrorCause) -> ReleaseError {
     crate::log::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
     ReleaseError { resource, source }
+}
+
+/// Limits a future like [`timeout`](super::timeout()), which is also a site: a release is one of its caller.
+async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut timer = pin!(None::<Sleep>);
+    let mut is_set = false;
+    poll_fn(|cx| {
+        let had_budget = has_budget_remaining();
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if !std::mem::replace(&mut is_set, true) {
+            timer.set(Instant::now().checked_add(limit).map(sleep_until));
+        }
+        let Some(timer) = timer.as_mut().as_pin_mut() else { return Poll::Pending };
+        poll_limit(timer, had_budget, cx).map(|()| None)
+    })
+    .await
 }
 
 impl State {

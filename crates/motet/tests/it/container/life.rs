@@ -8,7 +8,7 @@ use motet::task::{Reason, Scope, timeout};
 use tokio::time::Instant;
 
 use super::{A, B, C, D, Refused, after, millis, never, started, within};
-use crate::notes::Log;
+use crate::notes::{Log, Noted};
 
 #[tokio::test(start_paused = true)]
 async fn independent_components_start_concurrently() {
@@ -484,4 +484,96 @@ async fn nested_container_stops_with_its_component() {
     .await
     .unwrap();
     assert_eq!(noted.read(), ["B", "C", "A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plan_starts_any_number_of_times_with_components_of_its_own() {
+    let log = Log::default();
+    let mut c = Container::new();
+    let (built, stops) = (log.clone(), log.clone());
+    c.shared(Arc::new(7_u32));
+    c.provide_each_start(move |number: Arc<u32>| {
+        built.note(format!("built of {number}"));
+        async { A }
+    })
+    .on_stop(move |_| {
+        let stopped = stops.clone();
+        async move { stopped.note("stopped") }
+    });
+    c.try_provide_each_start(|_: Arc<A>| after(10, Ok::<_, Refused>(B)));
+    let plan = c.check().unwrap();
+    within(async |n| {
+        let (first, second) = tokio::join!(plan.start(n), plan.start(n));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert!(!Arc::ptr_eq(&first.get::<A>().unwrap(), &second.get::<A>().unwrap()));
+        assert!(Arc::ptr_eq(&first.get::<u32>().unwrap(), &second.get::<u32>().unwrap()));
+        assert!(first.stop().await.is_ok());
+        drop(plan.start_only::<A>(n).await.unwrap());
+    })
+    .await
+    .unwrap();
+    assert_eq!((log.count("built of 7"), log.count("stopped")), (3, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn second_start_of_a_factory_for_one_start_fails_and_names_it() {
+    let mut c = Container::new();
+    c.provide(|| async { A });
+    c.provide(|_: Arc<A>| after(10, B));
+    let plan = c.check().unwrap();
+    within(async |n| {
+        drop(plan.start(n).await.unwrap());
+        let StartError::Build { first, others, .. } = plan.start(n).await.unwrap_err() else { panic!() };
+        let message = first.to_string();
+        let expected = "the factory of `A` can be called only once, and an earlier start of the plan has called it: \
+                        provide it with `provide_each_start` (";
+        assert!(message.starts_with(expected), "{message}");
+        assert_eq!((first.component(), others.len()), ("A", 0));
+    })
+    .await
+    .unwrap();
+}
+
+/// Also when its plan can be started again: the container is gone.
+#[tokio::test(start_paused = true)]
+async fn value_of_a_container_is_dropped_when_it_is_stopped() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.value(log.at_drop("value dropped"));
+        let running = c.start(n).await.unwrap();
+        drop(running.stop().await);
+        assert_eq!(log.read(), ["value dropped"]);
+    })
+    .await
+    .unwrap();
+}
+
+/// The stop runs no hook and ends no scope, so the components are dropped in place.
+#[tokio::test(start_paused = true)]
+async fn component_without_hooks_is_dropped_after_those_that_need_it() {
+    struct First(#[expect(dead_code, reason = "noted when it is dropped")] Noted);
+    struct Second(#[expect(dead_code, reason = "noted when it is dropped")] Noted, PanicsWhenDropped);
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            std::panic::panic_any("in drop");
+        }
+    }
+    let log = Log::default();
+    within(async |n| {
+        let (first, second) = (log.at_drop("first"), log.at_drop("second"));
+        let mut c = Container::new();
+        c.provide(|| async { First(first) });
+        c.provide(|needed: Arc<First>| async move {
+            drop(needed);
+            Second(second, PanicsWhenDropped)
+        });
+        let report = c.start(n).await.unwrap().stop().await;
+        let failed: Vec<_> = report.failures().map(|stopped| stopped.name.as_str().to_owned()).collect();
+        assert_eq!(failed, ["Second"]);
+        assert_eq!(log.read(), ["second", "first"]);
+    })
+    .await
+    .unwrap();
 }
