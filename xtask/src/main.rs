@@ -71,13 +71,15 @@ const PARTS: [Part; 13] = [
     Part { name: "compare", what: "every area of the benches to its end", run: every_area },
 ];
 
-/// The features of motet that are enabled by default, except `full`, and `sim`.
-const FEATURES: [&str; 11] = [
+/// The features of motet that are enabled by default, except `full`; `cron` and `sim`.
+const FEATURES: [&str; 13] = [
     "batch",
     "container",
+    "cron",
     "event",
     "json",
     "middleware",
+    "periodic",
     "pool",
     "queue",
     "resilience",

@@ -4,6 +4,7 @@
 //! shutdown. The listener and the dispatcher's loop are members of earlier phases and take the parts that they need
 //! from the container.
 
+use std::future::ready;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use metrics_util::MetricKindMask;
 use motet::container::{Container, Running};
 use motet::event::Emitter;
+use motet::periodic::every;
 use motet::task::Scope;
 use motet_http::{Readiness, Server};
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api::{ApiKeys, ApiState, FeedSlots, MemoryBudget};
 use crate::clock::Clock;
@@ -142,8 +143,14 @@ async fn metrics(scope: Scope) -> Result<PrometheusHandle, StartError> {
     static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
     let handle = HANDLE.get_or_init(|| install_recorder().map_err(|error| error.to_string()));
     let handle = handle.clone().map_err(StartError::Metrics)?;
-    // The spawn fails only if the scope has ended, and relay with it.
-    drop(scope.spawn("upkeep of metrics", keep_metrics(handle.clone())));
+    let upkeep = every(METRICS_UPKEEP).expect("the interval is not zero").name("upkeep of metrics");
+    let folded = handle.clone();
+    let fold = move || {
+        folded.run_upkeep();
+        ready(())
+    };
+    // The start fails only if the scope has ended, and relay with it.
+    drop(upkeep.start(&scope, fold));
     Ok(handle)
 }
 
@@ -155,15 +162,6 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
         // disappears.
         .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_KEPT))
         .install_recorder()
-}
-
-async fn keep_metrics(handle: PrometheusHandle) {
-    let mut ticks = interval(METRICS_UPKEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        handle.run_upkeep();
-    }
 }
 
 #[cfg(test)]

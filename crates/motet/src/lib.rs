@@ -36,20 +36,22 @@
 //! | notify listeners of an event | [`event`] |
 //! | write a stream, or process its items on many cores | [`stream`] |
 //! | build a program from components, and start and stop them in the order of their dependencies | [`container`] |
+//! | run a job at an interval, or at times of the calendar | [`periodic`] |
 //! | see which tasks and components exist | [`observe`] |
 //! | wait between attempts | [`Backoff`] |
 //! | draw random numbers that a test can repeat | [`rng`] |
 //! | give a simulation access to a program | [`sim`], and the crate `motet-testkit` for the tests |
 //!
 //! # Features
-//! All features except `sim` are enabled by default. With `default-features = false`, only [`task`], [`resource`],
+//! All features except `cron` and `sim` are enabled by default. With `default-features = false`, only [`task`], [`resource`],
 //! [`observe`], [`rng`], [`sim`] and [`Backoff`] are compiled.
 //!
 //! | Feature | Effect |
 //! |---|---|
-//! | `batch`, `container`, `event`, `middleware`, `pool`, `queue`, `resilience`, `run`, `stream` | the module with this name |
+//! | `batch`, `container`, `event`, `middleware`, `periodic`, `pool`, `queue`, `resilience`, `run`, `stream` | the module with this name |
 //! | `json` | [`ScopeView::to_json`](observe::ScopeView::to_json) |
 //! | `full` | all of the features above |
+//! | `cron` | [`periodic`]: jobs at times of the calendar, in UTC or in a time zone of [jiff](https://docs.rs/jiff) |
 //! | `sim` | lets the simulator of `motet-testkit` control the program; outside of a simulation nothing changes. For dev-dependencies |
 //!
 //! # Limits
@@ -72,6 +74,8 @@ mod log;
 #[cfg(feature = "middleware")]
 pub mod middleware;
 pub mod observe;
+#[cfg(feature = "periodic")]
+pub mod periodic;
 #[cfg(feature = "pool")]
 pub mod pool;
 #[cfg(feature = "queue")]

@@ -28,6 +28,7 @@ mod futures_and_tasks;
 mod http_session;
 mod iterators_and_generators;
 mod middleware;
+mod periodic_jobs;
 mod pool_postgres;
 mod postgres;
 mod producer_consumer;

@@ -18,6 +18,7 @@ mod metrics;
 mod middleware;
 mod notes;
 mod observe;
+mod periodic;
 mod pool;
 mod queue;
 mod race;

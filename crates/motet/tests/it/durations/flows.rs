@@ -5,6 +5,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use motet::batch::{Batcher, Loader};
+use motet::periodic::{Periodic, PeriodicConfigError, every};
 use motet::queue::{self, Job, TryRecvError, TrySendError};
 use motet::stream::{StreamCombinators as _, generator};
 use motet::task::{Nursery, scope};
@@ -39,9 +40,40 @@ pub(super) fn table() -> Vec<Row> {
                 )
             },
         },
+        Row {
+            setting: "periodic/job.rs every",
+            means: [Odd::Refused, Odd::AtOnce, Odd::Never, Odd::Never],
+            uses: |odd| runs(every(odd)),
+        },
+        Row {
+            setting: "periodic/job.rs jitter",
+            means: LIMIT,
+            uses: |odd| runs(every(Duration::from_secs(1)).map(|job| job.jitter(odd))),
+        },
         // Any of them is a bound to draw up to.
         Row { setting: "rng/generator.rs duration", means: [const { Odd::AtOnce }; 4], uses: draws },
     ]
+}
+
+/// Waits for the first run of a job.
+fn runs(job: Result<Periodic, PeriodicConfigError>) -> Effect {
+    Box::pin(async move {
+        let (sender, receiver) = queue::bounded(1)?;
+        let job = job?;
+        scope(async |n: &Nursery| {
+            let run = move || {
+                // The queue is full after the first run.
+                let _ = sender.try_send(());
+                std::future::ready(())
+            };
+            job.start(n, run).unwrap();
+            receiver.recv().await;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        Ok(())
+    })
 }
 
 fn sends(odd: Duration) -> Effect {
