@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::iter;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -11,6 +12,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::frame_scan::FrameScan;
 use super::head_scan::HeadScan;
 use super::kept::Kept;
 use super::upload;
@@ -133,14 +135,18 @@ impl Line {
         self.rest();
     }
 
-    /// Notes that a byte is about to be written. Returns `true` if the server may have begun to answer.
-    fn begin(&self) -> Result<bool, GivenUp> {
+    /// Notes that bytes are about to be written, of a request or not. Returns `true` if the server may have begun to answer.
+    fn begin(&self, is_request: bool) -> Result<bool, GivenUp> {
         let (is_begun, idle) = {
             let mut state = self.state();
             if state.is_given_up {
                 return Err(GivenUp);
             }
             let is_begun = state.is_begun();
+            if !is_request {
+                // An idle connection stays idle.
+                return Ok(is_begun);
+            }
             state.wrote = true;
             (is_begun, state.idle.take())
         };
@@ -207,11 +213,34 @@ pub(crate) struct Wire<S> {
     line: Arc<Line>,
     /// The failure of a write. Further writes wait.
     failed: Option<io::Error>,
+    /// The frames that were written; for HTTP/2.
+    frames: FrameScan,
 }
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line, failed: None }
+        Self { stream, line, failed: None, frames: FrameScan::new() }
+    }
+
+    /// Notes that these bytes are about to be written. Returns `true` if the server may have begun to answer.
+    fn begin<'b>(&self, mut bufs: impl Iterator<Item = &'b [u8]>) -> io::Result<bool> {
+        let is_request = !self.line.is_shared || {
+            let mut frames = self.frames.clone();
+            bufs.any(|buf| frames.feed(buf))
+        };
+        self.line.begin(is_request).map_err(io::Error::other)
+    }
+
+    /// Notes the bytes that were written.
+    fn advance<'b>(&mut self, bufs: impl Iterator<Item = &'b [u8]>, written: &Poll<io::Result<usize>>) {
+        let Poll::Ready(Ok(mut left)) = *written else { return };
+        if self.line.is_shared {
+            for buf in bufs {
+                let length = left.min(buf.len());
+                self.frames.feed(&buf[..length]);
+                left -= length;
+            }
+        }
     }
 
     /// Writes, unless a write has failed. `is_begun` returns `true` if the server may have begun to answer.
@@ -281,8 +310,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let is_begun = self.line.begin().map_err(io::Error::other)?;
-        self.write(cx, |_| is_begun, |stream, cx| stream.poll_write(cx, buf))
+        let is_begun = self.begin(iter::once(buf))?;
+        let written = self.write(cx, |_| is_begun, |stream, cx| stream.poll_write(cx, buf));
+        self.advance(iter::once(buf), &written);
+        written
     }
 
     fn poll_write_vectored(
@@ -290,8 +321,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let is_begun = self.line.begin().map_err(io::Error::other)?;
-        self.write(cx, |_| is_begun, |stream, cx| stream.poll_write_vectored(cx, bufs))
+        let is_begun = self.begin(bufs.iter().map(|buf| &**buf))?;
+        let written = self.write(cx, |_| is_begun, |stream, cx| stream.poll_write_vectored(cx, bufs));
+        self.advance(bufs.iter().map(|buf| &**buf), &written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,6 +7,7 @@ mod dial;
 mod dialer;
 mod error;
 mod executor;
+mod frame_scan;
 mod head_scan;
 mod kept;
 mod line;

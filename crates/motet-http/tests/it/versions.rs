@@ -11,8 +11,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use motet::task::{Scope, gather};
-use motet_http::{ApiClient, ErrorKind, Versions};
+use motet_http::{ApiClient, Body, Connections, ErrorKind, Versions};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Certificate, builder, test};
@@ -62,6 +63,39 @@ async fn concurrent_http2_calls_share_a_connection() {
             assert_eq!(answer.text().await.unwrap(), "HTTP/2.0 \"/x\"");
         }
         assert_eq!(connections.load(Ordering::SeqCst), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn idle_http2_connection_that_answers_a_ping_gives_up_its_slot() {
+    test(async |n| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pinging = format!("http://{}", listener.local_addr().unwrap());
+        let (pinged, scope) = (Arc::new(Notify::new()), Scope::clone(n));
+        let pings = Arc::clone(&pinged);
+        n.service("pinging server", async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut http = h2::server::handshake(stream).await.unwrap();
+            let mut ping = http.ping_pong().unwrap();
+            let (_, mut respond) = http.accept().await.unwrap().unwrap();
+            respond.send_response(Response::new(()), true).unwrap();
+            // Two: the second answer shows that the first one was written.
+            drop(scope.service("pings", async move {
+                for _ in 0..2 {
+                    ping.ping(h2::Ping::opaque()).await.unwrap();
+                }
+                pings.notify_one();
+                std::future::pending::<()>().await;
+            }));
+            while http.accept().await.is_some() {}
+        });
+        let (other, _) = h2(n).await;
+        let connections = Connections::builder(n).versions(Versions::Http2).max_open(1).build().unwrap();
+        let get = |base: &str| Request::get(format!("{base}/")).body(Body::empty()).unwrap();
+        drop(connections.send(get(&pinging)).await.unwrap());
+        pinged.notified().await;
+        assert_eq!(connections.send(get(&other)).await.unwrap().status(), 200);
     })
     .await;
 }
