@@ -15,7 +15,7 @@ use table::check;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
 /// These only report a duration.
-const REPORTS: [&str; 24] = [
+const REPORTS: [&str; 25] = [
     "container/start_report.rs Started.took",
     "container/start_report.rs Started.waited",
     "container/stop_report.rs Stopped.took",
@@ -24,6 +24,7 @@ const REPORTS: [&str; 24] = [
     "middleware/watch/watch.rs watch",
     "observe/snapshot.rs ScopeView.age",
     "observe/snapshot.rs TaskView.age",
+    "pool/error.rs AcquireError::TimedOut",
     "pool/error.rs ConnectError::TimedOut",
     "pool/stats.rs Holder.held_for",
     "resilience/breaker/state.rs StateChange.open_for",
