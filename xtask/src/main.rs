@@ -4,7 +4,7 @@
 //! - `cargo xtask api [--write]`: the list of motet's public types.
 //! - `cargo xtask tidy [PATH ..]`: the language of docs, comments and messages, and the names of tests.
 //! - `cargo xtask lint`: language, public types, formatting, clippy and docs, with warnings as errors.
-//! - `cargo xtask ci`: everything that every push must pass: tests, lints, and one part of `verify`.
+//! - `cargo xtask ci`: everything that every push must pass: tests, lints, and two parts of `verify`.
 //! - `cargo xtask compare [AREA ..]`: motet beside its rivals, one JSON line per case.
 //! - `cargo xtask verify [PART ..]`: checks that are too slow for every push: dependency policy and long runs.
 
@@ -16,11 +16,11 @@ mod shell;
 mod test_tools;
 mod tidy;
 
-use std::env;
 use std::process::{Command, ExitCode, Stdio};
+use std::{env, fs};
 
 use parts::{Part, run_missing, run_named, timed};
-use shell::{cargo, run, run_and_read};
+use shell::{cargo, output, root, run, run_and_read};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -39,7 +39,7 @@ usage: cargo xtask COMMAND
 ";
 
 /// The parts of `verify`, quick ones first.
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 14] = [
     Part {
         name: "policy",
         what: "dependencies: licences, sources, bans; clippy of the benches",
@@ -47,6 +47,7 @@ const PARTS: [Part; 13] = [
     },
     Part { name: "features", what: "each feature of the library alone", run: features },
     Part { name: "sqlx", what: "the example of a pool over sqlx, with a PostgreSQL server", run: sqlx },
+    Part { name: "template", what: "the template of a service, copied out of the repository", run: template },
     Part { name: "package", what: "each package builds from its archive", run: package },
     Part { name: "drivers", what: "the drivers of the library, optimised", run: drivers },
     Part { name: "optimised", what: "all tests of the library, optimised", run: optimised },
@@ -126,7 +127,7 @@ fn main() -> ExitCode {
 
 fn ci() -> Result<(), String> {
     test(&[])?;
-    run_named(&PARTS, &["drivers".to_owned()])?;
+    run_named(&PARTS, &["drivers".to_owned(), "template".to_owned()])?;
     lint()
 }
 
@@ -222,6 +223,33 @@ fn sqlx() -> Result<(), String> {
             command.args(["--", "-D", "warnings"]);
         }
         run(&mut command)?;
+    }
+    Ok(())
+}
+
+/// The template of a service, as a user begins with it: copied to another folder, with a link to this repository.
+fn template() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| format!("cannot create a folder: {error}"))?;
+    let cannot = |error: std::io::Error| format!("cannot copy the template: {error}");
+    let of_template = ["ls-files", "--cached", "--others", "--exclude-standard", "examples/template"];
+    let files = output(Command::new("git").args(of_template).current_dir(root()))?;
+    for file in files.lines().map(|line| root().join(line)) {
+        let to = folder
+            .path()
+            .join(file.strip_prefix(root().join("examples/template")).expect("git lists this folder"));
+        fs::create_dir_all(to.parent().expect("it is in the folder")).map_err(cannot)?;
+        if !file.is_symlink() {
+            fs::copy(&file, to).map_err(cannot)?;
+        }
+    }
+    std::os::unix::fs::symlink(root(), folder.path().join("motet")).map_err(cannot)?;
+    let target = root().join("target/template");
+    for args in [
+        &["fmt", "--check"][..],
+        &["clippy", "--locked", "--all-targets", "--", "-D", "warnings"],
+        &["test", "--locked"],
+    ] {
+        run(cargo(args).current_dir(folder.path()).env("CARGO_TARGET_DIR", &target))?;
     }
     Ok(())
 }
