@@ -14,6 +14,7 @@ use super::report::ShutdownReport;
 use super::root::Root;
 use super::{process, sequence};
 use crate::sim::Site;
+use crate::task::cause::AnyError;
 use crate::task::{BLOCKING_LIMIT, CancelToken, Name, Reason};
 
 /// The phases that every program has.
@@ -245,14 +246,22 @@ impl App {
     /// # }
     /// ```
     #[track_caller]
-    pub fn run_until<T, E, F, S>(self, stop: S, body: F) -> impl Future<Output = Finished<T, E>>
+    pub fn run_until<T, E, F, S, K>(self, stop: S, body: F) -> impl Future<Output = Finished<T, E>>
     where
         F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
-        E: Send + 'static,
+        E: AnyError<K> + Send + 'static,
         S: Future<Output = Reason>,
     {
         let site = Site::named("app", "run", || Some(self.name.to_string())).around();
-        site.of(sequence::run(self, Location::caller(), CancelToken::new(), Reloads::new(), stop, body))
+        site.of(sequence::run(
+            self,
+            Location::caller(),
+            CancelToken::new(),
+            Reloads::new(),
+            stop,
+            E::cause,
+            body,
+        ))
     }
 }
 

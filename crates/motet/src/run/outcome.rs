@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::report::ShutdownReport;
 use super::shared::Shared;
 use crate::observe::ScopeView;
+use crate::task::cause::FindCause;
 use crate::task::{ChildError, Name, Reason, ReasonKind, ScopeError};
 
 /// How a program ended, and how its shutdown went.
@@ -65,6 +66,7 @@ pub(super) fn finished<T, E: Send + 'static>(
     left_behind: Option<ScopeView>,
     ended: Option<Work<T, E>>,
     shared: &Shared<E>,
+    find_cause: FindCause<E>,
 ) -> Finished<T, E> {
     let mut noted = shared.noted();
     let mut failures: Vec<ChildError<E>> = std::mem::take(&mut noted.failures);
@@ -101,6 +103,7 @@ pub(super) fn finished<T, E: Send + 'static>(
     {
         failures[..=at].rotate_right(1);
     }
+    let mut failures: Vec<_> = failures.into_iter().map(|failure| failure.found_by(find_cause)).collect();
     let outcome = if !panics.is_empty() {
         ExitOutcome::Panicked(panics.swap_remove(0))
     } else if left_behind.is_some() {

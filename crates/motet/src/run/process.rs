@@ -14,6 +14,7 @@ use super::reload::Reloads;
 use super::root::Root;
 use super::stderr::{flush_stderr, stderr};
 use super::{sequence, signals};
+use crate::task::cause::opaque;
 use crate::task::{CancelToken, ChildError};
 
 /// The exit code of a `main` that panics.
@@ -68,7 +69,7 @@ where
     let finished = runtime.block_on(async {
         let on_hangup = app.reloads_on_hangup.then(|| reloads.clone());
         let (stop, watch) = signals::watch(app.total, begin.clone(), on_hangup)?;
-        Ok::<_, std::io::Error>((sequence::run(app, site, begin, reloads, stop, body).await, watch))
+        Ok::<_, std::io::Error>((sequence::run(app, site, begin, reloads, stop, opaque, body).await, watch))
     });
     // An interrupt must be able to end the process until everything is printed and the runtime is gone.
     let mut watching = None;

@@ -21,6 +21,7 @@ use super::shared::Shared;
 use crate::observe;
 use crate::sync::Class;
 use crate::task::caught::Caught;
+use crate::task::cause::{FindCause, opaque};
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::coop::{Cooperative, cooperative};
 use crate::task::core::Core;
@@ -35,6 +36,7 @@ pub(super) async fn run<T, E, F, S>(
     begin: CancelToken,
     reloads: Reloads,
     stop: S,
+    find_cause: FindCause<E>,
     body: F,
 ) -> Finished<T, E>
 where
@@ -90,7 +92,7 @@ where
         }
     };
     let began = shared.begin(Reason::of(ReasonKind::Ended)).clone();
-    let finished = finished(&app.name, &began, left_behind, ended, &shared);
+    let finished = finished(&app.name, &began, left_behind, ended, &shared, find_cause);
     if let Some(callback) = app.on_report.take() {
         callback.into_inner().unwrap_or_else(PoisonError::into_inner)(&finished.report);
     }
@@ -169,7 +171,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         let returned = Mutex::new(None);
         let body_ended = AtomicBool::new(false);
         let work = Scope::builder().name(WORK).grace(self.app.grace).at(self.site);
-        let work = work.run(async |nursery: &Nursery<E>| {
+        let work = work.run_finding(opaque, async |nursery: &Nursery<E>| {
             let _ = scope.set(Scope::clone(nursery));
             // A service is cancelled when the body and all children have ended: the time of the shutdown counts from
             // then on. It is a task of its own, so that the time counts even if the body blocks its thread.

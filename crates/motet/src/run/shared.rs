@@ -79,7 +79,7 @@ impl<E: Send + 'static> Shared<E> {
     }
 
     pub(super) fn failed(&self, member: Name, error: E) {
-        self.noted().failures.push(ChildError { task: Some(member.clone()), error });
+        self.noted().failures.push(ChildError::new(Some(member.clone()), error));
         self.begin(Reason::by(ReasonKind::Failed, Some(member)));
     }
 

@@ -129,7 +129,7 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
             (Ok(value), _) => Ok(value),
             (Err(error), Policy::Isolate) => Err(TaskError::Error { task: link.name(), error }),
             (Err(error), policy) => {
-                let failure = ChildError { task: Some(link.name()), error };
+                let failure = ChildError::new(Some(link.name()), error);
                 core.state().failures.push(Box::new(failure));
                 let reported = Err(TaskError::Reported { task: link.name() });
                 if mutant!("scope.fail_slow") {

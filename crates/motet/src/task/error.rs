@@ -2,14 +2,16 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 
+use super::cause::{Cause, FindCause, opaque};
 use super::{Name, Reason};
 
 /// The error of a scope that did not return its value.
 ///
 /// A panic is not reported here: the scope rethrows it.
 ///
-/// With a boxed error, `E` does not implement [`Error`], so that `?` cannot box the `ScopeError` again:
-/// [`into_boxed`](Self::into_boxed) does.
+/// It implements [`Error`] also where `E` is a boxed error or `anyhow::Error`, so `?` converts it like any other error. Its
+/// source is the first error of the body or a child; an `E` that is a text is a part of the message.
+/// [`into_error`](Self::into_error) returns that error itself. `docs/guide/scopes.md` has a program for each kind of `E`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ScopeError<E = Infallible> {
@@ -41,26 +43,62 @@ pub enum ScopeError<E = Infallible> {
 }
 
 /// An error of a child of a scope, with the name of the task that returned it.
-#[derive(Debug)]
 pub struct ChildError<E> {
     /// The task; `None` for the body of the scope.
     pub task: Option<Name>,
     /// The error that the task returned.
     pub error: E,
+    find_cause: FindCause<E>,
 }
 
-impl<E> fmt::Display for ChildError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<E> ChildError<E> {
+    /// The code that returns the error of a scope sets how its cause is found: a child does not know.
+    pub(crate) fn new(task: Option<Name>, error: E) -> Self {
+        Self { task, error, find_cause: opaque }
+    }
+
+    pub(crate) fn found_by(self, find_cause: FindCause<E>) -> Self {
+        Self { find_cause, ..self }
+    }
+
+    fn cause(&self) -> Cause<'_> {
+        (self.find_cause)(&self.error)
+    }
+
+    /// Prints the error with the number of further errors.
+    fn print(&self, f: &mut fmt::Formatter<'_>, others: usize) -> fmt::Result {
         match &self.task {
-            Some(task) => write!(f, "task `{task}` failed"),
-            None => f.write_str("the body of the scope failed"),
+            Some(task) => write!(f, "task `{task}` failed")?,
+            None => f.write_str("the body of the scope failed")?,
+        }
+        if others > 0 {
+            write!(f, ", and {others} more")?;
+        }
+        match self.cause() {
+            Cause::Text(text) => write!(f, ": {text}"),
+            Cause::Source(_) | Cause::Opaque => Ok(()),
         }
     }
 }
 
-impl<E: Error + 'static> Error for ChildError<E> {
+impl<E: fmt::Debug> fmt::Debug for ChildError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildError").field("task", &self.task).field("error", &self.error).finish()
+    }
+}
+
+impl<E> fmt::Display for ChildError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.print(f, 0)
+    }
+}
+
+impl<E: fmt::Debug> Error for ChildError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
+        match self.cause() {
+            Cause::Source(error) => Some(error),
+            Cause::Text(_) | Cause::Opaque => None,
+        }
     }
 }
 
@@ -169,68 +207,10 @@ impl<E> ScopeError<E> {
     }
 }
 
-impl ScopeError<Box<dyn Error + Send + Sync>> {
-    /// Converts to a boxed error, whose source is the first error of the body or a child.
-    ///
-    /// For a scope with a boxed error, in a function that returns one: a `Box<dyn Error>` does not implement [`Error`], so
-    /// `?` alone cannot convert this `ScopeError`.
-    ///
-    /// # Examples
-    /// ```
-    /// use motet::task::{Nursery, ScopeError, scope};
-    ///
-    /// type BoxError = Box<dyn std::error::Error + Send + Sync>;
-    ///
-    /// async fn sum() -> Result<u32, BoxError> {
-    ///     let sum = scope(async |n: &Nursery<BoxError>| {
-    ///         let a = n.try_spawn("a", async { Ok("40".parse::<u32>()?) });
-    ///         let b = n.try_spawn("b", async { Ok("2".parse::<u32>()?) });
-    ///         Ok(a.await? + b.await?)
-    ///     });
-    ///     sum.await.map_err(ScopeError::into_boxed)
-    /// }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), BoxError> {
-    /// assert_eq!(sum().await?, 42);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn into_boxed(self) -> Box<dyn Error + Send + Sync> {
-        Box::new(BoxedScopeError(self))
-    }
-}
-
-/// A [`ScopeError`] with a boxed error, which implements [`Error`].
-#[derive(Debug)]
-struct BoxedScopeError(ScopeError<Box<dyn Error + Send + Sync>>);
-
-impl fmt::Display for BoxedScopeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for BoxedScopeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.0 {
-            ScopeError::Failed { first, .. } => Some(&*first.error),
-            ScopeError::Cancelled { .. } | ScopeError::DeadlineExceeded { .. } => None,
-            ScopeError::Release(failed) => failed.first().and_then(Error::source),
-        }
-    }
-}
-
 impl<E> fmt::Display for ScopeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed { first, others, .. } => {
-                write!(f, "{first}")?;
-                match others.len() {
-                    0 => Ok(()),
-                    more => write!(f, ", and {more} more"),
-                }
-            }
+            Self::Failed { first, others, .. } => first.print(f, others.len()),
             Self::Cancelled { reason, .. } => write!(f, "the scope was cancelled: {reason}"),
             Self::DeadlineExceeded { unfinished, .. } => {
                 f.write_str("the scope's deadline passed")?;
@@ -250,10 +230,10 @@ impl<E> fmt::Display for ScopeError<E> {
     }
 }
 
-impl<E: Error + 'static> Error for ScopeError<E> {
+impl<E: fmt::Debug> Error for ScopeError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Failed { first, .. } => Some(&first.error),
+            Self::Failed { first, .. } => first.source(),
             Self::Cancelled { .. } | Self::DeadlineExceeded { .. } => None,
             Self::Release(failed) => failed.first().and_then(Error::source),
         }

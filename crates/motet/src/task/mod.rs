@@ -62,6 +62,7 @@ mod blocking;
 pub(crate) mod body;
 pub(crate) mod budget;
 pub(crate) mod caught;
+pub(crate) mod cause;
 pub(crate) mod child;
 pub(crate) mod coop;
 pub(crate) mod core;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::ambient;
 use super::blocking::BlockingPool;
 use super::body::{Body, Ended};
+use super::cause::{AnyError, FindCause};
 use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist};
 use super::finalizer::RELEASE_TIMEOUT;
@@ -59,10 +60,10 @@ use crate::{mutant, sim};
 /// # }
 /// ```
 #[track_caller]
-pub fn scope<T, E, F>(body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
+pub fn scope<T, E, F, K>(body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
 where
     F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
-    E: Send + 'static,
+    E: AnyError<K> + Send + 'static,
 {
     ScopeBuilder::new().run(body)
 }
@@ -222,7 +223,21 @@ impl ScopeBuilder {
     /// # Panics
     /// See [`scope()`].
     #[track_caller]
-    pub fn run<T, E, F>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
+    pub fn run<T, E, F, K>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
+    where
+        F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
+        E: AnyError<K> + Send + 'static,
+    {
+        self.run_finding(E::cause, body)
+    }
+
+    /// Opens the scope like [`run`](Self::run), in code that does not know what kind of error `E` is.
+    #[track_caller]
+    pub(crate) fn run_finding<T, E, F>(
+        self,
+        find_cause: FindCause<E>,
+        body: F,
+    ) -> impl Future<Output = Result<T, ScopeError<E>>>
     where
         F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
         E: Send + 'static,
@@ -238,7 +253,7 @@ impl ScopeBuilder {
             let nursery = Nursery::new(Arc::clone(open.core()));
             // Ends before `open` is dropped, also when this future is.
             let ended = Body::new(body(&nursery), open.core()).await;
-            open.settle(ended).await
+            open.settle(ended, find_cause).await
         })
     }
 
@@ -256,10 +271,10 @@ impl ScopeBuilder {
     /// # Panics
     /// See [`scope()`].
     #[track_caller]
-    pub fn run_send<T, E, F>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>> + Send
+    pub fn run_send<T, E, F, K>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>> + Send
     where
         F: for<'n> SendBody<&'n Nursery<E>, Result<T, E>> + Send,
-        E: Send + 'static,
+        E: AnyError<K> + Send + 'static,
         T: Send,
     {
         // Not `unwrap_or_else(Location::caller)`: that returns a line of the standard library.
@@ -272,7 +287,7 @@ impl ScopeBuilder {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
             let ended = Body::new(body(&nursery), open.core()).await;
-            open.settle(ended).await
+            open.settle(ended, E::cause).await
         })
     }
 
@@ -318,13 +333,17 @@ impl Open {
         self.core.as_ref().expect("taken by `closed` alone, which consumes")
     }
 
-    async fn settle<T, E: Send + 'static>(self, ended: Ended<T, E>) -> Result<T, ScopeError<E>> {
+    async fn settle<T, E: Send + 'static>(
+        self,
+        ended: Ended<T, E>,
+        find_cause: FindCause<E>,
+    ) -> Result<T, ScopeError<E>> {
         let ended = note(self.core(), ended);
         let core = self.core();
         let name = || Some(core.name.to_string());
         Site::located("scope", "wait for its children", name, core.site).of(finish(core)).await;
         let core = self.closed();
-        ended.outcome(&core)
+        ended.outcome(&core, find_cause)
     }
 
     pub(crate) fn closed(mut self) -> Arc<Core> {
@@ -358,7 +377,7 @@ fn note<T, E: Send + 'static>(core: &Core, ended: Ended<T, E>) -> Noted<T> {
         Ended::Returned(Err(error)) => {
             let mut state = core.state();
             state.body = Some(BodyEnd::Failed);
-            state.failures.push(Box::new(ChildError { task: None, error }));
+            state.failures.push(Box::new(ChildError::new(None, error)));
             drop(state);
             // Under `CollectAll` no error cancels a task, and neither does an error of the body.
             if core.policy != Policy::CollectAll {
@@ -372,7 +391,7 @@ fn note<T, E: Send + 'static>(core: &Core, ended: Ended<T, E>) -> Noted<T> {
 }
 
 impl<T> Noted<T> {
-    fn outcome<E: Send + 'static>(self, core: &Core) -> Result<T, ScopeError<E>> {
+    fn outcome<E: Send + 'static>(self, core: &Core, find_cause: FindCause<E>) -> Result<T, ScopeError<E>> {
         let mut state = core.state();
         let mut panics = std::mem::take(&mut state.panics).into_iter();
         let failures = std::mem::take(&mut state.failures);
@@ -389,8 +408,9 @@ impl<T> Noted<T> {
         // After a success under `FirstOk`, errors of children are ignored. An error of the body is not.
         let mut failures = failures.filter(|failure| !succeeded || failure.task.is_none());
         if let Some(first) = failures.next() {
-            let others = failures.map(|failure| *failure).collect();
-            return Err(ScopeError::Failed { first: *first, others, release });
+            let first = first.found_by(find_cause);
+            let others = failures.map(|failure| failure.found_by(find_cause)).collect();
+            return Err(ScopeError::Failed { first, others, release });
         }
         let deadline = reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Deadline);
         match self {

@@ -5,6 +5,7 @@
 mod batch;
 mod blocking;
 mod caught;
+mod causes;
 mod closures;
 mod container;
 mod drivers;

@@ -63,7 +63,7 @@ async fn error_of_a_child_cancels_its_siblings_and_the_body() {
         Ok(())
     });
     let failed = failed.await.unwrap_err();
-    assert_eq!(failed.to_string(), "task `fails` failed");
+    assert_eq!(failed.to_string(), "task `fails` failed: broken");
     let ScopeError::Failed { first, others, .. } = failed else { panic!("{failed:?}") };
     assert_eq!((first.task.unwrap().as_str(), first.error), ("fails", "broken"));
     assert!(others.is_empty());
@@ -88,7 +88,7 @@ async fn collect_all_runs_every_child_and_collects_the_errors() {
         })
         .await
         .unwrap_err();
-    assert_eq!(failed.to_string(), "task `child` failed, and 1 more");
+    assert_eq!(failed.to_string(), "task `child` failed, and 1 more: 1");
     let ScopeError::Failed { first, others, .. } = failed else { panic!("{failed:?}") };
     assert_eq!(first.error, 1);
     assert_eq!(others.iter().map(|other| other.error).collect::<Vec<_>>(), [3]);

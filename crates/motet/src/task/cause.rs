@@ -1,0 +1,110 @@
+//! How a [`ScopeError`](super::ScopeError) finds its cause in an error of any type.
+//!
+//! An error type implements `Error`; a boxed error and `anyhow::Error` dereference to one; a text is neither. No single
+//! bound covers them, and two implementations of one trait for them would overlap. So the trait has a parameter, of which
+//! each kind of error has its own, and which the compiler infers where a scope is opened. There the function that finds the
+//! cause is taken, so that the kind is no part of the type of the error.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt::Display;
+use std::ops::DerefMut;
+
+/// What an error that a child returned is to the error of the scope.
+pub(crate) enum Cause<'a> {
+    /// Its source.
+    Source(&'a (dyn Error + 'static)),
+    /// A part of its message.
+    Text(&'a dyn Display),
+    /// Neither: its type has nothing to print, or is not known to have.
+    Opaque,
+}
+
+/// Finds the cause in an error.
+pub(crate) type FindCause<E> = fn(&E) -> Cause<'_>;
+
+pub(crate) fn opaque<E>(_: &E) -> Cause<'_> {
+    Cause::Opaque
+}
+
+/// The error of a scope: an error type, a boxed error, a type that dereferences to one as `anyhow::Error` does, or a text.
+///
+/// The compiler infers `Kind`.
+#[allow(unnameable_types, reason = "it bounds errors, and is implemented for all that there are")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a scope",
+    label = "this scope has the error type `{Self}`",
+    note = "implement `std::error::Error` for `{Self}`, or use a boxed error, `anyhow::Error` or `String`",
+    note = "in a generic function, add the bound `std::error::Error`"
+)]
+pub trait AnyError<Kind>: Sized {
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "only this module calls it")]
+    fn cause(&self) -> Cause<'_>;
+}
+
+/// The kind of error types.
+#[allow(unnameable_types, reason = "it is inferred")]
+#[derive(Debug)]
+pub enum TypedError {}
+/// The kind of boxed errors.
+#[allow(unnameable_types, reason = "it is inferred")]
+#[derive(Debug)]
+pub enum BoxedError {}
+/// The kind of texts and numbers.
+#[allow(unnameable_types, reason = "it is inferred")]
+#[derive(Debug)]
+pub enum PlainError {}
+
+#[allow(private_interfaces, reason = "only this module calls it")]
+impl<E: Error + 'static> AnyError<TypedError> for E {
+    fn cause(&self) -> Cause<'_> {
+        Cause::Source(self)
+    }
+}
+
+/// Not `Deref`: an `Arc` of an error would have two kinds.
+#[allow(private_interfaces, private_bounds, reason = "only this module calls it")]
+impl<E: DerefMut<Target: AsError>> AnyError<BoxedError> for E {
+    fn cause(&self) -> Cause<'_> {
+        Cause::Source((**self).as_error())
+    }
+}
+
+/// The unsized errors to which boxed errors dereference.
+trait AsError {
+    fn as_error(&self) -> &(dyn Error + 'static);
+}
+
+impl AsError for dyn Error + Send + Sync {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        self
+    }
+}
+
+impl AsError for dyn Error + Send {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        self
+    }
+}
+
+macro_rules! plain {
+    ($($text:ty),*) => { $(
+        #[allow(private_interfaces, reason = "only this module calls it")]
+        impl AnyError<PlainError> for $text {
+            fn cause(&self) -> Cause<'_> {
+                Cause::Text(self)
+            }
+        }
+    )* };
+}
+
+plain!(String, &'static str, Cow<'static, str>, Box<str>, std::sync::Arc<str>, bool, char);
+plain!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64);
+
+#[allow(private_interfaces, reason = "only this module calls it")]
+impl AnyError<PlainError> for () {
+    fn cause(&self) -> Cause<'_> {
+        Cause::Opaque
+    }
+}
