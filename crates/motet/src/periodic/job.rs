@@ -168,7 +168,7 @@ impl Periodic {
             JobLoop { name: name.clone(), rhythm, jitter, overlap, status, _registration: registration };
         let spec = Spec::new(name.clone(), site, Class::Service, Stop::Drop);
         match launch::<_, Plain>(&scope.0, spec, running.run(job, is_immediate)) {
-            Ok(join) => Ok(Task::new(join, name, None)),
+            Ok(join) => Ok(Task::new(join, name, None, &scope.0)),
             Err(_) => unreachable!("a scope with a member is open"),
         }
     }

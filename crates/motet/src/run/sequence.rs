@@ -154,7 +154,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             let ends_phase = end(opened, go.clone(), Arc::clone(shared));
             let spec = Spec::new(name.clone(), site, Class::Work, Stop::Drop).hidden();
             if let Ok(join) = launch::<_, Plain>(&nursery.0, spec, ends_phase) {
-                ends.push((Task::new(join, name.clone(), None), go));
+                ends.push((Task::new(join, name.clone(), None, &nursery.0), go));
             }
         }
         Self { app, shared, site, phases: phases.into(), ends }

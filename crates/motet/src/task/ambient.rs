@@ -38,6 +38,15 @@ impl Drop for Inside<'_> {
     }
 }
 
+/// Returns the scope with the number, if the running code belongs to it or to a scope within it.
+pub(crate) fn enclosing(id: u64) -> Option<Arc<Core>> {
+    let mut scope = current()?;
+    while scope.id != id {
+        scope = Arc::clone(scope.parent.as_ref()?);
+    }
+    Some(scope)
+}
+
 /// Returns the scope to which the running code belongs.
 pub(crate) fn current() -> Option<Arc<Core>> {
     let current = CURRENT.get();

@@ -132,7 +132,7 @@ impl Scope {
         let join = launch::<_, Cooperative>(&self.0, spec, work);
         drop(member);
         match join {
-            Ok(join) => Ok(Task::new(join, name, Some(token))),
+            Ok(join) => Ok(Task::new(join, name, Some(token), &self.0)),
             Err(_) => unreachable!("the scope was held open"),
         }
     }

@@ -23,6 +23,22 @@ pub(crate) enum Cause<'a> {
 /// Finds the cause in an error.
 pub(crate) type FindCause<E> = fn(&E) -> Cause<'_>;
 
+/// Prints the cause and its sources, for a log.
+pub(crate) fn printed(cause: Cause<'_>) -> String {
+    let error = match cause {
+        Cause::Source(error) => error,
+        Cause::Text(text) => return text.to_string(),
+        Cause::Opaque => return "an error of a type that prints nothing".to_owned(),
+    };
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        line.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    line
+}
+
 pub(crate) fn opaque<E>(_: &E) -> Cause<'_> {
     Cause::Opaque
 }

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::ambient::Inside;
 use super::core::{Core, Level, own_list};
 use super::error::{ChildError, TaskError};
+use super::failure::{Failure, KeptError};
 use super::list::{ListingState, Node};
 use super::member::Hold;
 use super::stall;
@@ -101,14 +102,14 @@ pub(crate) trait Sink<O> {
 pub(crate) struct Plain;
 
 impl<T> Sink<T> for Plain {
-    type Out = Result<T, TaskError>;
+    type Out = Result<T, Failure<Infallible>>;
 
     fn returned(_: &Link<'_>, output: T) -> Self::Out {
         Ok(output)
     }
 
     fn failed(failed: TaskError) -> Self::Out {
-        Err(failed)
+        Err(Failure::Ended(failed))
     }
 }
 
@@ -116,7 +117,7 @@ impl<T> Sink<T> for Plain {
 pub(crate) struct Fallible<E>(PhantomData<fn(E)>);
 
 impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
-    type Out = Result<T, TaskError<E>>;
+    type Out = Result<T, Failure<E>>;
 
     fn returned(link: &Link<'_>, output: Result<T, E>) -> Self::Out {
         let core = link.core;
@@ -127,11 +128,16 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
                 Ok(value)
             }
             (Ok(value), _) => Ok(value),
-            (Err(error), Policy::Isolate) => Err(TaskError::Error { task: link.name(), error }),
+            (Err(error), Policy::Isolate) => Err(Failure::Kept(Box::new(KeptError {
+                task: link.name(),
+                site: link.spec.site,
+                find_cause: core.find_cause(),
+                error: Some(error),
+            }))),
             (Err(error), policy) => {
                 let failure = ChildError::new(Some(link.name()), error);
                 core.state().failures.push(Box::new(failure));
-                let reported = Err(TaskError::Reported { task: link.name() });
+                let reported = Err(Failure::Ended(TaskError::Reported { task: link.name() }));
                 if mutant!("scope.fail_slow") {
                     return reported;
                 }
@@ -144,7 +150,7 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
     }
 
     fn failed(failed: TaskError) -> Self::Out {
-        Err(failed.widen())
+        Err(Failure::Ended(failed.widen()))
     }
 }
 
@@ -258,10 +264,6 @@ pub(crate) struct Link<'a> {
 }
 
 impl Link<'_> {
-    pub(crate) fn policy(&self) -> Policy {
-        self.core.policy
-    }
-
     pub(crate) fn name(&self) -> Name {
         self.spec.name.clone()
     }

@@ -1,5 +1,6 @@
 //! Cooperative children: their token is cancelled, and they have a grace period to end.
 
+use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -9,6 +10,7 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::sleep;
 
 use super::child::{Link, Sink};
+use super::failure::Failure;
 use super::timeout::poll_limit;
 use super::{CancelToken, Name, TaskError};
 use crate::mutant;
@@ -44,13 +46,13 @@ pub(crate) async fn cooperative<F: Future>(
 pub(crate) struct Cooperative;
 
 impl<T> Sink<Result<T, TaskError>> for Cooperative {
-    type Out = Result<T, TaskError>;
+    type Out = Result<T, Failure<Infallible>>;
 
     fn returned(_: &Link<'_>, output: Result<T, TaskError>) -> Self::Out {
-        output
+        output.map_err(Failure::Ended)
     }
 
     fn failed(failed: TaskError) -> Self::Out {
-        Err(failed)
+        Err(Failure::Ended(failed))
     }
 }

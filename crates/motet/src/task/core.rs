@@ -1,10 +1,11 @@
 //! The shared state of a scope: its children, its cancellation level, and its failures.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::blocking::BlockingPool;
+use super::cause::{FindCause, opaque};
 use super::finalizer::{Counters, Finalizer};
 use super::list::{List, Listed};
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseError};
@@ -38,6 +40,8 @@ pub(crate) enum Level {
 const NAMES: usize = 32;
 
 pub(crate) struct Core {
+    /// No other scope of the process has this number.
+    pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
     pub(crate) policy: Policy,
@@ -50,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) opened: Option<Instant>,
     /// The pool of the blocking closures of this scope and its nested scopes; `None` for the pool of the enclosing scope.
     pub(crate) blocking: Option<BlockingPool>,
+    /// The [`FindCause`] of the errors of the children, for [`Policy::Isolate`] only: other scopes return their errors.
+    find_cause: Option<Arc<dyn Any + Send + Sync>>,
     /// On its own cache lines, as the lists and the state: the children of all workers write them, and each poll reads the
     /// fields above.
     pub(crate) gate: Padded<Gate>,
@@ -60,6 +66,25 @@ pub(crate) struct Core {
     /// on that thread. With a single list, two workers spent half of their time on its lock.
     lists: [Padded<Mutex<List>>; LISTS],
     state: Padded<Mutex<State>>,
+}
+
+/// Returns a number that it never returned before. Each thread takes a block of numbers, so that threads do not contend.
+fn next_id() -> u64 {
+    const BLOCK: u64 = 1 << 10;
+    static BLOCKS: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NEXT: Cell<u64> = const { Cell::new(0) };
+    }
+    let next = |next: &Cell<u64>| {
+        let mut id = next.get();
+        if id % BLOCK == 0 {
+            id = BLOCKS.fetch_add(1, Ordering::Relaxed) * BLOCK;
+        }
+        next.set(id + 1);
+        id
+    };
+    // The thread-local of a thread that ends is gone: the number is the first of a block.
+    NEXT.try_with(next).unwrap_or_else(|_| BLOCKS.fetch_add(1, Ordering::Relaxed) * BLOCK)
 }
 
 /// The number of lists of children of a scope. Each has 128 bytes.
@@ -112,12 +137,14 @@ pub(crate) struct Settings {
     pub(crate) deadline: Option<Instant>,
     pub(crate) keeps_ages: bool,
     pub(crate) blocking: Option<BlockingPool>,
+    pub(crate) find_cause: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Core {
     pub(crate) fn new(settings: Settings, parent: Option<Arc<Self>>, runtime: Handle) -> Self {
         let keeps_ages = settings.keeps_ages || parent.as_ref().is_some_and(|parent| parent.opened.is_some());
         Self {
+            id: next_id(),
             name: settings.name,
             site: settings.site,
             policy: settings.policy,
@@ -128,6 +155,7 @@ impl Core {
             parent,
             opened: keeps_ages.then(Instant::now),
             blocking: settings.blocking,
+            find_cause: settings.find_cause,
             gate: Padded(Gate::new()),
             releases: Counters::default(),
             level: AtomicU8::new(Level::Open as u8),
@@ -246,6 +274,11 @@ impl Core {
             token.cancel(reason);
         }
         token
+    }
+
+    /// The function that finds the cause in an error of a child; for an error of another type, one that finds nothing.
+    pub(crate) fn find_cause<E: 'static>(&self) -> FindCause<E> {
+        self.find_cause.as_ref().and_then(|find| find.downcast_ref().copied()).unwrap_or(opaque)
     }
 
     pub(crate) fn reason(&self) -> Option<Reason> {

@@ -1,6 +1,7 @@
 //! The end of a scope: by itself, or adopted by another scope when its future is dropped.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use tokio::time::{timeout, timeout_at};
 use super::ambient;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Level};
+use super::failure::{Failure, is_first};
 use super::finalizer::{self, Releasing};
-use super::{Name, Policy, Reason, ReasonKind, ReleaseError, TaskError};
+use super::{Name, Policy, Reason, ReasonKind, ReleaseError};
 use crate::mutant;
-use crate::sync::Class;
+use crate::sync::{Class, quietly_drop};
 
 /// The time after which a scope logs, once, the names of the cancelled tasks that it still waits for.
 const WARN_AFTER: Duration = Duration::from_secs(5);
@@ -89,7 +91,13 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
         let mut state = core.state();
         let (panics, release) =
             (std::mem::take(&mut state.panics), std::mem::take(&mut state.release_failures));
+        let failures = std::mem::take(&mut state.failures);
         drop(state);
+        if !failures.is_empty() && is_first(core.site) {
+            let (scope, site, lost) = (&core.name, core.site, failures.len());
+            crate::log::warn!(%scope, %site, lost, "errors of tasks were lost: the future of their scope was dropped");
+        }
+        quietly_drop(failures);
         inherit(panics, release);
     }));
 }
@@ -127,7 +135,7 @@ pub(crate) fn adopt<F>(
     name: &Name,
     site: &'static Location<'static>,
     future: F,
-) -> JoinHandle<Result<F::Output, TaskError>>
+) -> JoinHandle<Result<F::Output, Failure<Infallible>>>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,

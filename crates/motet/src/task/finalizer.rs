@@ -1,5 +1,6 @@
 //! The pending releases of a scope: its stack of resources.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
@@ -20,8 +21,9 @@ use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, State};
 use super::end::adopt;
 pub(crate) use super::error::ReleaseErrorCause;
+use super::failure::Failure;
 use super::timeout::poll_limit;
-use super::{Name, ReleaseError, TaskError};
+use super::{Name, ReleaseError};
 use crate::resource::{Exit, PendingRelease};
 use crate::sync::{Class, catch, panic_words, quietly_drop};
 use crate::{mutant, sim};
@@ -30,7 +32,7 @@ pub(crate) type ReleaseFuture =
     Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
 
 /// The handle of a release that was started.
-pub(crate) type Running = JoinHandle<Result<Result<(), ReleaseError>, TaskError>>;
+pub(crate) type Running = JoinHandle<Result<Result<(), ReleaseError>, Failure<Infallible>>>;
 
 /// The default timeout of a release: longer than a round trip to a slow database, shorter than the time after which an
 /// operator or a supervisor kills the process.
@@ -112,7 +114,7 @@ pub(crate) enum Releasing {
     Nothing,
     Ended,
     /// They wait, in a task.
-    Task(JoinHandle<Result<(), TaskError>>),
+    Task(JoinHandle<Result<(), Failure<Infallible>>>),
 }
 
 /// Starts the pending releases, last in first out. They are polled in place once. If they wait, they continue in a task of the
@@ -218,7 +220,7 @@ pub(crate) async fn release_now(pending: Pending, exit: Exit) -> Result<(), Rele
 pub(crate) async fn outcome(released: Running, resource: Name) -> Result<(), ReleaseError> {
     let source = match released.await {
         Ok(Ok(outcome)) => return outcome,
-        Ok(Err(failed)) => ReleaseErrorCause::Panicked(failed.to_string()),
+        Ok(Err(failed)) => ReleaseErrorCause::Panicked(failed.received().to_string()),
         Err(_) => ReleaseErrorCause::CutOff,
     };
     Err(ReleaseError { resource, source })

@@ -1,12 +1,18 @@
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::sleep;
 
-use super::{CancelToken, Name, Reason, ReasonKind, SharedTask, TaskError};
+use super::ambient;
+use super::core::{Core, Level};
+use super::failure::Failure;
+use super::{CancelToken, Name, Policy, Reason, ReasonKind, SharedTask, TaskError};
 use crate::sim::Site;
 use crate::sync::panic_words;
 
@@ -24,8 +30,11 @@ use crate::sync::panic_words;
 /// # Panics
 /// If it is polled after it returned the value.
 pub struct Task<T, E = Infallible> {
-    join: JoinHandle<Result<T, TaskError<E>>>,
+    join: JoinHandle<Result<T, Failure<E>>>,
     name: Name,
+    /// The number and the policy of the scope. A reference to the scope would cost an atomic operation for each task.
+    scope: u64,
+    policy: Policy,
     /// The token of a cooperative task; other tasks are dropped at their next await.
     token: Option<CancelToken>,
     cancelled: OnceLock<Reason>,
@@ -35,12 +44,13 @@ pub struct Task<T, E = Infallible> {
 impl<T, E> Task<T, E> {
     #[track_caller]
     pub(crate) fn new(
-        join: JoinHandle<Result<T, TaskError<E>>>,
+        join: JoinHandle<Result<T, Failure<E>>>,
         name: Name,
         token: Option<CancelToken>,
+        scope: &Core,
     ) -> Self {
         let site = Site::named("task", "join", || Some(name.to_string()));
-        Self { join, name, token, cancelled: OnceLock::new(), site }
+        Self { join, name, scope: scope.id, policy: scope.policy, token, cancelled: OnceLock::new(), site }
     }
 
     /// The name.
@@ -73,6 +83,87 @@ impl<T, E> Task<T, E> {
     }
 }
 
+impl<T, E> Task<T, E> {
+    /// Waits for the task, and returns its value. If the task ends without a value, the scope of the task is cancelled, and
+    /// the code that awaits the value is dropped with the scope.
+    ///
+    /// # When to use
+    /// In a scope with [`Policy::FailFast`], the default: the failure of the task ends the scope, which returns the error of
+    /// the task, so the code that awaits the value has nothing to handle. It works whatever the error of the scope is. To act
+    /// on a failure, await the task itself.
+    ///
+    /// | The task | The scope |
+    /// |---|---|
+    /// | returns an error | is cancelled already, and returns the error |
+    /// | panics | is cancelled already, and rethrows the panic |
+    /// | is cancelled by itself ([`cancel`](Self::cancel)) | is cancelled with [`ReasonKind::NoValue`] |
+    ///
+    /// # Cancel safety
+    /// The handle is dropped, and the task continues.
+    ///
+    /// # Panics
+    /// In any other scope, which would not end the wait: if the policy of the scope is not [`Policy::FailFast`], when it is
+    /// called; if the code that awaits it belongs neither to the scope nor to a scope within it, when it is first polled. Also
+    /// if the task has no value, and the code that awaits it still runs when the grace period of its scope is over: in a
+    /// release, or in the opening of a resource, which are not cancelled.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{Nursery, scope};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sum = scope(async |n: &Nursery<std::num::ParseIntError>| {
+    ///     let a = n.try_spawn("a", async { "40".parse::<u32>() });
+    ///     let b = n.spawn("b", async { 2 });
+    ///     Ok(a.value().await + b.value().await)
+    /// });
+    /// assert_eq!(sum.await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn value(self) -> impl Future<Output = T> {
+        let (name, at) = (self.name.clone(), Location::caller());
+        let site = Site::located("task", "wait for its value", || Some(name.to_string()), at);
+        let policy = self.policy;
+        assert!(
+            policy == Policy::FailFast,
+            "the scope of the task `{name}` has `Policy::{policy:?}`, under which `value` could wait forever: await the task",
+        );
+        site.of(async move {
+            let Some(scope) = ambient::enclosing(self.scope) else {
+                panic!(
+                    "the value of the task `{name}` is awaited outside of its scope (at {at}), where the wait could be endless: await the task"
+                );
+            };
+            let why = match self.await {
+                Ok(value) => return value,
+                Err(TaskError::Cancelled { reason, .. }) => reason.to_string(),
+                Err(TaskError::Panicked { message, .. }) => message,
+                Err(TaskError::Error { .. } | TaskError::Reported { .. }) => "it failed".to_owned(),
+                Err(TaskError::NeverReady { .. }) => "it never was ready".to_owned(),
+            };
+            match end_with(&scope, name, why, at).await {}
+        })
+    }
+}
+
+/// The time after the grace period in which code has to be dropped that waits for a value which never comes.
+const AFTER_GRACE: Duration = Duration::from_secs(1);
+
+/// Cancels the scope, and waits until this future is dropped with it.
+async fn end_with(scope: &Core, task: Name, why: String, at: &Location<'_>) -> Infallible {
+    let reason = Reason::new(ReasonKind::NoValue, Some(task.clone()), Some(Name::from(why)));
+    scope.raise(Level::Work, &reason);
+    // A body and plain children are not polled again, so they need no timer.
+    yield_now().await;
+    sleep(scope.grace.saturating_add(AFTER_GRACE)).await;
+    panic!(
+        "the task `{task}` has no value, and the code that awaits it (at {at}) was not dropped with its scope: await the task"
+    );
+}
+
 impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Task<T, E> {
     /// Converts the task to a handle that several tasks can await.
     #[must_use]
@@ -94,8 +185,9 @@ impl<T, E> Future for Task<T, E> {
 
 impl<T, E> Task<T, E> {
     fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
-        Pin::new(&mut self.join).poll(cx).map(|joined| {
-            joined.unwrap_or_else(|error| {
+        Pin::new(&mut self.join).poll(cx).map(|joined| match joined {
+            Ok(ended) => ended.map_err(Failure::received),
+            Err(error) => {
                 let task = self.name.clone();
                 Err(match error.try_into_panic() {
                     // The task catches panics of its future; this panic occurred outside of it.
@@ -107,7 +199,7 @@ impl<T, E> Task<T, E> {
                         TaskError::Cancelled { task, reason }
                     }
                 })
-            })
+            }
         })
     }
 }

@@ -68,6 +68,7 @@ pub(crate) mod coop;
 pub(crate) mod core;
 pub(crate) mod end;
 mod error;
+pub(crate) mod failure;
 pub(crate) mod finalizer;
 mod gather;
 mod handle;

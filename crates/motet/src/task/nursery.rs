@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::child::{Fallible, Plain, Sink, Spec, Stop, launch};
 use super::coop::cooperative;
 use super::core::Core;
+use super::failure::Failure;
 use super::outcome::IntoResult;
 use super::start::{self, Ready, Starter};
 use super::{CancelToken, Name, Scope, Task, TaskError};
@@ -213,7 +214,7 @@ impl<E: Send + 'static> Nursery<E> {
     ) -> Task<T, X>
     where
         F: Future + Send + 'static,
-        S: Sink<F::Output, Out = Result<T, TaskError<X>>> + 'static,
+        S: Sink<F::Output, Out = Result<T, Failure<X>>> + 'static,
         T: Send + 'static,
         X: Send + 'static,
     {
@@ -231,7 +232,7 @@ impl<E: Send + 'static> Nursery<E> {
     ) -> Task<T, X>
     where
         F: Future + Send + 'static,
-        S: Sink<F::Output, Out = Result<T, TaskError<X>>> + 'static,
+        S: Sink<F::Output, Out = Result<T, Failure<X>>> + 'static,
         T: Send + 'static,
         X: Send + 'static,
     {
@@ -239,7 +240,7 @@ impl<E: Send + 'static> Nursery<E> {
             Some(token) => Spec::cooperative(name.clone(), site, class, token.clone()),
             None => Spec::new(name.clone(), site, class, Stop::Drop),
         };
-        Task::new(open(launch::<F, S>(&self.scope.0, spec, future)), name, token)
+        Task::new(open(launch::<F, S>(&self.scope.0, spec, future)), name, token, &self.scope.0)
     }
 }
 

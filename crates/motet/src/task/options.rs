@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::ambient;
 use super::blocking::BlockingPool;
 use super::body::{Body, Ended};
-use super::cause::{AnyError, FindCause};
+use super::cause::{AnyError, FindCause, printed};
 use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist};
 use super::finalizer::RELEASE_TIMEOUT;
@@ -107,6 +108,7 @@ pub struct ScopeBuilder {
     shielded: bool,
     site: Option<&'static Location<'static>>,
     blocking_limit: Option<NonZeroUsize>,
+    find_cause: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A closure whose future is `Send`: the bound of generic code that runs a scope in a task.
@@ -143,6 +145,7 @@ impl ScopeBuilder {
             shielded: false,
             site: None,
             blocking_limit: None,
+            find_cause: None,
         }
     }
 
@@ -249,7 +252,7 @@ impl ScopeBuilder {
         };
         let here = Site::located("scope", "run", || Some(self.name.to_string()), site).around();
         here.of(async move {
-            let open = self.open(site);
+            let open = self.isolating(find_cause).open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
             // Ends before `open` is dropped, also when this future is.
             let ended = Body::new(body(&nursery), open.core()).await;
@@ -284,11 +287,19 @@ impl ScopeBuilder {
         };
         let here = Site::located("scope", "run", || Some(self.name.to_string()), site).around();
         here.of(async move {
-            let open = self.open(site);
+            let open = self.isolating(E::cause).open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
             let ended = Body::new(body(&nursery), open.core()).await;
             open.settle(ended, E::cause).await
         })
+    }
+
+    /// Keeps the function that finds causes where the scope needs it while it runs.
+    fn isolating<E: 'static>(mut self, find_cause: FindCause<E>) -> Self {
+        if self.policy == Policy::Isolate {
+            self.find_cause = Some(Arc::new(find_cause));
+        }
+        self
     }
 
     pub(crate) fn open(self, site: &'static Location<'static>) -> Open {
@@ -315,6 +326,7 @@ impl ScopeBuilder {
             deadline,
             keeps_ages: self.keeps_ages,
             blocking: self.blocking_limit.map(|limit| BlockingPool::new(limit.get())),
+            find_cause: self.find_cause,
         };
         let core = Arc::new(Core::new(settings, Some(parent), runtime));
         let place = list(&core);
@@ -400,11 +412,15 @@ impl<T> Noted<T> {
         let succeeded = state.succeeded;
         let reason = state.reason.clone();
         drop(state);
+        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<ChildError<E>>().ok());
         if let Some(first) = panics.next() {
             // Each panic was logged with the name of its task when it occurred.
+            for failure in failures {
+                let task = failure.task.as_ref().map(tracing::field::display);
+                crate::log::warn!(scope = %core.name, task, error = printed(find_cause(&failure.error)), "a task failed, and its scope rethrows a panic instead");
+            }
             resume_unwind(first);
         }
-        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<ChildError<E>>().ok());
         // After a success under `FirstOk`, errors of children are ignored. An error of the body is not.
         let mut failures = failures.filter(|failure| !succeeded || failure.task.is_none());
         if let Some(first) = failures.next() {

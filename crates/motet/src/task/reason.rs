@@ -31,6 +31,8 @@ pub enum ReasonKind {
     Panicked,
     /// A sibling succeeded first ([`Policy::FirstOk`](super::Policy::FirstOk)).
     Succeeded,
+    /// The value of a task was awaited ([`Task::value`](super::Task::value)), and the task ended without one.
+    NoValue,
     /// The deadline passed.
     Deadline,
     /// The future of the scope was dropped before its end.
@@ -91,6 +93,7 @@ impl fmt::Display for ReasonKind {
             Self::Failed => "a sibling failed",
             Self::Panicked => "a sibling panicked",
             Self::Succeeded => "a sibling succeeded first",
+            Self::NoValue => "a task ended without the value that was awaited",
             Self::Deadline => "the deadline passed",
             Self::Dropped => "the scope's future was dropped",
             Self::Ended => "the scope's work is done",

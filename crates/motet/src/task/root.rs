@@ -44,6 +44,7 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
         deadline: None,
         keeps_ages: false,
         blocking: Some(BlockingPool::new(BLOCKING_LIMIT)),
+        find_cause: None,
     };
     let core = Arc::new(Core::new(settings, None, runtime.clone()));
     roots.insert(runtime.id(), Root { core: Arc::downgrade(&core), drains: Arc::default() });

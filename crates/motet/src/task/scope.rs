@@ -79,7 +79,7 @@ impl Scope {
     {
         let spec = Spec::new(name.clone(), Location::caller(), class, Stop::Drop);
         match launch::<_, Plain>(&self.0, spec, future) {
-            Ok(join) => Ok(Task::new(join, name, None)),
+            Ok(join) => Ok(Task::new(join, name, None, &self.0)),
             Err(future) => Err(ScopeClosedError::new(&self.0.name, future)),
         }
     }

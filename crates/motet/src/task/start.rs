@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::child::{Fallible, Link, Sink};
-use super::{Name, Policy, Task, TaskError};
+use super::failure::Failure;
+use super::{Name, Task, TaskError};
 use crate::mutant;
 
 /// Reports that a task spawned by [`Nursery::start`](super::Nursery::start) is ready.
@@ -67,24 +68,18 @@ pub(crate) enum Started {
 pub(crate) struct Starter<E>(PhantomData<fn(E)>);
 
 impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
-    type Out = Result<(), TaskError<E>>;
+    type Out = Result<(), Failure<E>>;
 
     fn returned(link: &Link<'_>, output: Result<Started, E>) -> Self::Out {
         match output {
             Ok(Started::Answered) => Ok(()),
             Ok(Started::Done) => Fallible::returned(link, Ok(())),
-            Err(error) => {
-                if link.policy() == Policy::Isolate {
-                    // Its handle is gone, and under this policy the error does not go to the scope.
-                    crate::log::error!(task = %link.name(), "a task failed after it was ready");
-                }
-                Fallible::returned(link, Err(error))
-            }
+            Err(error) => Fallible::returned(link, Err(error)),
         }
     }
 
     fn failed(failed: TaskError) -> Self::Out {
-        Err(failed.widen())
+        Err(Failure::Ended(failed.widen()))
     }
 }
 

@@ -68,7 +68,7 @@ async fn sum_with_an_own_enum() -> Result<u32, ImportError> {
     let sum = scope(async |n: &Nursery<ImportError>| {
         let one = n.try_spawn("one", async { Ok(parse("1")?) });
         let two = n.try_spawn("two", async { Ok(parse("x")?) });
-        Ok(one.await.unwrap_or(0) + two.await.unwrap_or(0))
+        Ok(one.value().await + two.value().await)
     })
     .await?;
     Ok(sum)

@@ -194,7 +194,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
             let future = cooperative(name.clone(), token.clone(), scope.0.grace, worker);
             let spec = Spec::cooperative(name.clone(), site, self.class, token.clone());
             let join = launch::<_, Cooperative>(&scope.0, spec, future).ok()?;
-            Some(Task::new(join, name.clone(), Some(token)))
+            Some(Task::new(join, name.clone(), Some(token), &scope.0))
         });
         let tasks = tasks.collect();
         Ok(Crew { name, tasks, counters })

@@ -63,7 +63,7 @@ impl<T: Send + 'static> Spawned<T> {
         let tasks = (0..workers).filter_map(|_| {
             let spec = Spec::new(name.clone(), site, Class::Work, Stop::Drop);
             let join = launch::<_, Plain>(&scope.0, spec, work(Arc::clone(&shared))).ok()?;
-            Some(Task::new(join, name.clone(), None))
+            Some(Task::new(join, name.clone(), None, &scope.0))
         });
         let tasks = tasks.collect();
         let shown = Arc::downgrade(&shared);

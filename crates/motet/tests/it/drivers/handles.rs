@@ -1,6 +1,6 @@
 //! Handles of tasks: one that awaits, and many.
 
-use motet::task::{Nursery, Reason, ReasonKind, TaskError, drain, scope, timeout, unscoped};
+use motet::task::{Nursery, Reason, ReasonKind, ScopeError, TaskError, drain, scope, timeout, unscoped};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::cancel_everywhere;
 use motet_testkit::sim::{Failure, Sweep};
@@ -16,6 +16,19 @@ pub(super) const TASK: Driver = Driver { drives: &["task::Task"], cancel: cancel
 
 pub(super) const SHARED: Driver =
     Driver { drives: &["task::SharedTask"], cancel: cancel_shared, sweep: sweep_shared };
+
+pub(super) const VALUE: Driver =
+    Driver { drives: &["task::Task::value"], cancel: cancel_value, sweep: sweep_value };
+
+#[test]
+fn wait_for_a_value_dropped_anywhere_leaves_no_task() {
+    cancel_value();
+}
+
+#[test]
+fn every_order_returns_the_value_or_ends_its_scope() {
+    passes(sweep_value);
+}
 
 #[test]
 fn scope_dropped_during_a_wait_for_a_task_leaves_no_task() {
@@ -172,4 +185,81 @@ fn cancel_shared() {
             assert_eq!(unscoped(), 0);
         },
     );
+}
+
+fn cancel_value() {
+    cancel_everywhere(
+        async || Live::default(),
+        async |live| {
+            scope(async |n: &Nursery<&'static str>| {
+                let alive = live.enter();
+                let task = n.try_spawn("value", async move {
+                    let _alive = alive;
+                    yield_now().await;
+                    sleep(millis(20)).await;
+                    Ok(5)
+                });
+                assert_eq!(task.value().await, 5);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        },
+        async |live, outcome| {
+            if matches!(outcome, Outcome::Dropped { .. }) {
+                drain().await;
+            }
+            assert_eq!((live.count(), unscoped()), (0, 0));
+        },
+    );
+}
+
+/// The task succeeds, fails, panics, or is cancelled; its value is awaited by the body, a sibling or a scope within.
+fn sweep_value(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        let live = Live::default();
+        let (how, waiter) = (draw(4), draw(3));
+        let ended = caught(scope(async |n: &Nursery<&'static str>| {
+            let (alive, time) = (live.enter(), draw(10));
+            let task = n.try_spawn("value", async move {
+                let _alive = alive;
+                sleep(millis(time)).await;
+                match how {
+                    0 => Ok(5),
+                    1 => Err("broken"),
+                    2 => std::panic::panic_any(23),
+                    _ => std::future::pending().await,
+                }
+            });
+            if how == 3 {
+                sleep(millis(draw(10))).await;
+                task.cancel(Reason::requested("enough"));
+            }
+            let alive = live.enter();
+            let value = async move {
+                let _alive = alive;
+                task.value().await
+            };
+            Ok(match waiter {
+                0 => value.await,
+                1 => n.spawn("sibling", value).await.unwrap_or(0),
+                _ => scope(async |inner: &Nursery| Ok(inner.spawn("within", value).value().await))
+                    .await
+                    .unwrap_or(0),
+            })
+        }))
+        .await;
+        assert_eq!((live.count(), unscoped()), (0, 0));
+        match (how, ended) {
+            (0, Ok(Ok(5))) => {}
+            (1, Ok(Err(error))) => assert_eq!(error.into_error(), Some("broken")),
+            (2, Err(payload)) => assert_eq!(payload.downcast_ref(), Some(&23)),
+            (3, Ok(Err(ScopeError::Cancelled { reason, .. }))) => {
+                assert_eq!((reason.kind(), reason.caused_by()), (ReasonKind::NoValue, Some("value")));
+            }
+            (how, ended) => panic!("{how}: {ended:?}"),
+        }
+        motet::sometimes!(how == 0, "the value is returned");
+        motet::sometimes!(how == 3, "the scope of a cancelled task ends");
+    })
 }

@@ -45,6 +45,7 @@ const DRIVERS: &[&Driver] = &[
     &starting::DRIVER,
     &handles::TASK,
     &handles::SHARED,
+    &handles::VALUE,
     &tokens::DRIVER,
     &resources::OWNED,
     &resources::USED,
