@@ -143,7 +143,7 @@ where
             ));
             return;
         }
-        let spec = Spec::new(name, site, Class::Work, Stop::Drop);
+        let spec = Spec::new(name, site, Class::Work, Stop::Drop).in_span_of_scope();
         // If the scope has ended, the task is dropped, and hands its items back.
         drop(launch::<_, Plain>(core, spec, batch));
     })

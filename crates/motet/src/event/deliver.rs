@@ -77,7 +77,7 @@ impl<T: ?Sized + Send + Sync + 'static> ListenerSlot<T> {
             InboxPut::Begin(abandoned) => {
                 let (inner, slot) = (Arc::clone(inner), Some(Arc::clone(self)));
                 let delivery = DeliveryTask { inner, slot, event: None, ended: false };
-                match meta.scope.spawn(meta.name.clone(), delivery.run()) {
+                match meta.scope.spawn_for_many(meta.name.clone(), delivery.run()) {
                     // The runtime has shut down, and dropped the task when it was spawned.
                     Ok(task) if task.is_finished() && self.inbox.abandoned() != abandoned => {
                         posted.dropped += 1;

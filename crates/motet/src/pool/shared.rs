@@ -208,6 +208,7 @@ impl<M: Manager> PoolShared<M> {
         let closing = Closing { shared: Arc::clone(self), entry: Some(entry) };
         // The scope waits for this task, and does not cancel it.
         let spec = Spec::new(self.settings.closes.clone(), self.settings.site, Class::Work, Stop::Never);
+        let spec = spec.in_span_of_scope();
         drop(launch::<_, Plain>(&self.core, spec, close(closing)));
     }
 

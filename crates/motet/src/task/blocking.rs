@@ -16,6 +16,7 @@ use super::child::{Spec, launch};
 use super::coop::Cooperative;
 use super::core::Core;
 use super::member::Member;
+use super::span::TaskSpan;
 use super::{CancelToken, Name, Reason, ReasonKind, Scope, ScopeClosedError, Task, TaskError};
 use crate::sync::{Class, quietly_drop};
 
@@ -165,7 +166,7 @@ where
         Ok(permit) => permit.expect("the pool is never closed"),
         Err(reason) => return Err(TaskError::Cancelled { task, reason }),
     };
-    let inside = ambient::current();
+    let (inside, span) = (ambient::current(), TaskSpan::current());
     let run = move || {
         if let Some(reason) = token.reason() {
             // It was cancelled while it waited for a thread.
@@ -173,6 +174,7 @@ where
         }
         // A scope that the closure opens is a child of this scope.
         let _inside = inside.as_ref().map(Inside::enter);
+        let _span = span.enter();
         let _blocks = Blocks::begin(limit);
         let value = closure(&token);
         // At the end of the closure, and not when its result is received.

@@ -107,6 +107,7 @@ impl AsError for dyn Error + Send {
 macro_rules! plain {
     ($($text:ty),*) => { $(
         #[allow(private_interfaces, reason = "only this module calls it")]
+        #[diagnostic::do_not_recommend]
         impl AnyError<PlainError> for $text {
             fn cause(&self) -> Cause<'_> {
                 Cause::Text(self)
@@ -119,6 +120,7 @@ plain!(String, &'static str, Cow<'static, str>, Box<str>, std::sync::Arc<str>, b
 plain!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64);
 
 #[allow(private_interfaces, reason = "only this module calls it")]
+#[diagnostic::do_not_recommend]
 impl AnyError<PlainError> for () {
     fn cause(&self) -> Cause<'_> {
         Cause::Opaque

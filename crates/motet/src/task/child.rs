@@ -17,6 +17,7 @@ use super::error::{ChildError, TaskError};
 use super::failure::{Failure, KeptError};
 use super::list::{ListingState, Node};
 use super::member::Hold;
+use super::span::TaskSpan;
 use super::stall;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 use crate::mutant;
@@ -31,13 +32,38 @@ pub(crate) struct Spec {
     pub(crate) stop: Stop,
     /// The token of a cooperative child.
     pub(crate) token: Option<CancelToken>,
+    /// The span in which the child runs; set when it is launched.
+    span: TaskSpan,
+    /// The child runs in the span of its scope, and not in the span of the code that starts it.
+    in_span_of_scope: bool,
     /// Here it fits into padding: a byte elsewhere would add a word to every task.
     pub(super) listing: ListingState,
 }
 
 impl Spec {
     pub(crate) fn new(name: Name, site: &'static Location<'static>, class: Class, stop: Stop) -> Self {
-        Self { name, site, class, stop, token: None, listing: ListingState::default() }
+        Self {
+            name,
+            site,
+            class,
+            stop,
+            token: None,
+            span: TaskSpan::default(),
+            in_span_of_scope: class == Class::Service,
+            listing: ListingState::default(),
+        }
+    }
+
+    /// Runs the child in the span of its scope: it works for many callers.
+    pub(crate) fn in_span_of_scope(mut self) -> Self {
+        self.in_span_of_scope = true;
+        self
+    }
+
+    fn with_span(mut self, core: &Core) -> Self {
+        let span = if self.in_span_of_scope { core.span.clone() } else { TaskSpan::current() };
+        self.span = if core.has_task_spans && !self.is_hidden() { span.of_task(&self.name) } else { span };
+        self
     }
 
     /// Hides the child from snapshots and reports: it is a task of the library.
@@ -85,7 +111,7 @@ where
         future: Some(future),
         core: hold,
         hook: TaskHook::new(spec.name.as_str(), spec.site, spec.class.simulated()),
-        node: Node::new(spec),
+        node: Node::new(spec.with_span(core)),
         sink: PhantomData,
     };
     Ok(core.runtime.spawn(child))
@@ -169,11 +195,13 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             // Also if the drop of the future panics: the scope would wait forever for a child that is not counted out.
-            let out = CountOut { core: this.core, node: this.node.into_ref() };
+            let node = this.node.into_ref();
+            let out = CountOut { core: this.core, node };
             if this.future.is_none() {
                 return;
             }
             // The task was aborted: tokio would swallow a panic of the drop, and the scope would miss it.
+            let _span = node.spec().span.enter();
             if let Err(payload) = drop_inside(this.future, out.core) {
                 out.core.task_panicked(out.node.spec().name.clone(), payload);
             }
@@ -187,6 +215,7 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Out> {
         let mut this = self.project();
         let node = this.node.into_ref();
+        let _span = node.spec().span.enter();
         loop {
             let link = Link { core: this.core, spec: node.spec() };
             let lists_early = link.spec.token.is_some() || link.core.opened.is_some();

@@ -17,6 +17,7 @@ use super::blocking::BlockingPool;
 use super::cause::{FindCause, opaque};
 use super::finalizer::{Counters, Finalizer};
 use super::list::{List, Listed};
+use super::span::TaskSpan;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseError};
 use crate::resource::Exit;
 use crate::sync::{Class, Gate, Padded, WakeList, panic_message, quietly_drop};
@@ -54,6 +55,10 @@ pub(crate) struct Core {
     pub(crate) opened: Option<Instant>,
     /// The pool of the blocking closures of this scope and its nested scopes; `None` for the pool of the enclosing scope.
     pub(crate) blocking: Option<BlockingPool>,
+    /// The span in which the scope was opened.
+    pub(super) span: TaskSpan,
+    /// Each child has a span of its own.
+    pub(super) has_task_spans: bool,
     /// The [`FindCause`] of the errors of the children, for [`Policy::Isolate`] only: other scopes return their errors.
     find_cause: Option<Arc<dyn Any + Send + Sync>>,
     /// On its own cache lines, as the lists and the state: the children of all workers write them, and each poll reads the
@@ -138,10 +143,14 @@ pub(crate) struct Settings {
     pub(crate) keeps_ages: bool,
     pub(crate) blocking: Option<BlockingPool>,
     pub(crate) find_cause: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) span: TaskSpan,
+    pub(crate) has_task_spans: bool,
 }
 
 impl Core {
     pub(crate) fn new(settings: Settings, parent: Option<Arc<Self>>, runtime: Handle) -> Self {
+        let has_task_spans =
+            settings.has_task_spans || parent.as_ref().is_some_and(|parent| parent.has_task_spans);
         let keeps_ages = settings.keeps_ages || parent.as_ref().is_some_and(|parent| parent.opened.is_some());
         Self {
             id: next_id(),
@@ -156,6 +165,8 @@ impl Core {
             opened: keeps_ages.then(Instant::now),
             blocking: settings.blocking,
             find_cause: settings.find_cause,
+            span: settings.span,
+            has_task_spans,
             gate: Padded(Gate::new()),
             releases: Counters::default(),
             level: AtomicU8::new(Level::Open as u8),

@@ -85,6 +85,7 @@ mod reason;
 pub(crate) mod root;
 mod scope;
 mod shared;
+pub(crate) mod span;
 mod stall;
 mod start;
 pub mod supervisor;

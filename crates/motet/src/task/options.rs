@@ -14,6 +14,7 @@ use super::cause::{AnyError, FindCause, printed};
 use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist};
 use super::finalizer::RELEASE_TIMEOUT;
+use super::span::TaskSpan;
 use super::{ChildError, Name, Nursery, Reason, ReasonKind, ScopeError, root};
 use crate::sim::Site;
 use crate::{mutant, sim};
@@ -109,6 +110,7 @@ pub struct ScopeBuilder {
     site: Option<&'static Location<'static>>,
     blocking_limit: Option<NonZeroUsize>,
     find_cause: Option<Arc<dyn Any + Send + Sync>>,
+    has_task_spans: bool,
 }
 
 /// A closure whose future is `Send`: the bound of generic code that runs a scope in a task.
@@ -146,6 +148,7 @@ impl ScopeBuilder {
             site: None,
             blocking_limit: None,
             find_cause: None,
+            has_task_spans: false,
         }
     }
 
@@ -192,6 +195,16 @@ impl ScopeBuilder {
     /// clock.
     pub fn keep_ages(mut self) -> Self {
         self.keeps_ages = true;
+        self
+    }
+
+    /// Runs each child of this scope and its nested scopes in a `tracing` span of its own: a span `task` of the level INFO,
+    /// whose field `task` is the name of the child. Its parent is the span in which the child runs otherwise: for a child,
+    /// the span that is current where it is started; for a service, the span in which the scope was opened.
+    ///
+    /// Without a subscriber it costs nothing; with one, each child costs a span.
+    pub fn task_spans(mut self) -> Self {
+        self.has_task_spans = true;
         self
     }
 
@@ -327,6 +340,8 @@ impl ScopeBuilder {
             keeps_ages: self.keeps_ages,
             blocking: self.blocking_limit.map(|limit| BlockingPool::new(limit.get())),
             find_cause: self.find_cause,
+            span: TaskSpan::current(),
+            has_task_spans: self.has_task_spans,
         };
         let core = Arc::new(Core::new(settings, Some(parent), runtime));
         let place = list(&core);

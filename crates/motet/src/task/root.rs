@@ -13,6 +13,7 @@ use super::blocking::{BLOCKING_LIMIT, BlockingPool};
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Settings};
 use super::finalizer::RELEASE_TIMEOUT;
+use super::span::TaskSpan;
 use super::{Name, Policy};
 use crate::sync::{Class, WakerSet, WakerSetEntry};
 use crate::{mutant, sim};
@@ -45,6 +46,8 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
         keeps_ages: false,
         blocking: Some(BlockingPool::new(BLOCKING_LIMIT)),
         find_cause: None,
+        span: TaskSpan::default(),
+        has_task_spans: false,
     };
     let core = Arc::new(Core::new(settings, None, runtime.clone()));
     roots.insert(runtime.id(), Root { core: Arc::downgrade(&core), drains: Arc::default() });

@@ -49,7 +49,23 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.start_child(name.into(), Class::Work, future)
+        self.start_child(Spec::new(name.into(), Location::caller(), Class::Work, Stop::Drop), future)
+    }
+
+    /// Spawns a child that works for many callers.
+    #[cfg(feature = "event")]
+    #[track_caller]
+    pub(crate) fn spawn_for_many<F>(
+        &self,
+        name: Name,
+        future: F,
+    ) -> Result<Task<F::Output>, ScopeClosedError<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let spec = Spec::new(name, Location::caller(), Class::Work, Stop::Drop);
+        self.start_child(spec.in_span_of_scope(), future)
     }
 
     /// Spawns a service: a child that the scope cancels when the body and all other children have ended. The scope does not
@@ -63,21 +79,16 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.start_child(name.into(), Class::Service, future)
+        self.start_child(Spec::new(name.into(), Location::caller(), Class::Service, Stop::Drop), future)
     }
 
     #[track_caller]
-    fn start_child<F>(
-        &self,
-        name: Name,
-        class: Class,
-        future: F,
-    ) -> Result<Task<F::Output>, ScopeClosedError<F>>
+    fn start_child<F>(&self, spec: Spec, future: F) -> Result<Task<F::Output>, ScopeClosedError<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let spec = Spec::new(name.clone(), Location::caller(), class, Stop::Drop);
+        let name = spec.name.clone();
         match launch::<_, Plain>(&self.0, spec, future) {
             Ok(join) => Ok(Task::new(join, name, None, &self.0)),
             Err(future) => Err(ScopeClosedError::new(&self.0.name, future)),

@@ -84,7 +84,9 @@ async fn lost_errors_of_a_dropped_scope_are_logged() {
     let _subscriber = set_default(lines.subscriber());
     let late = Scope::builder().policy(Policy::CollectAll).run(async |n: &Nursery<&'static str>| {
         n.try_spawn("fails", async { Err::<(), _>("no such user") });
-        n.spawn_coop("tidies", async |cx| drop(cx.cancelled().await));
+        n.spawn_coop("tidies", async |cx| {
+            cx.cancelled().await;
+        });
         yield_now().await;
         sleep(SECOND * 9).await;
         Ok(())

@@ -31,6 +31,7 @@ mod resource_ends;
 mod run;
 mod scope;
 mod shutdown;
+mod spans;
 mod stall;
 mod stream;
 mod stress;

@@ -15,6 +15,7 @@ const WITHOUT: &[(&str, &str)] = &[
     ("sim::Fault", "the trace names the fault point"),
     ("sim::FaultWait", "the trace names the fault point"),
     ("sim::Hooked", "it is a task, and spawned somewhere"),
+    ("task::ScopeBuilder::run", "it is `run_finding`, called at the same line"),
     ("task::scope", "it is `ScopeBuilder::run`, called at the same line"),
 ];
 
