@@ -14,6 +14,8 @@ mod guide {
     mod guarding_calls {}
     #[doc = include_str!("../../docs/metrics.md")]
     mod metrics {}
+    #[doc = include_str!("../../docs/guide/logs-and-spans.md")]
+    mod logs_and_spans {}
     #[doc = include_str!("../../README.md")]
     mod readme {}
     #[doc = include_str!("../../crates/motet-http/README.md")]
@@ -26,4 +28,6 @@ mod guide {
     mod shutdown {}
     #[doc = include_str!("../../docs/guide/testing-with-seeds.md")]
     mod testing_with_seeds {}
+    #[doc = include_str!("../../docs/guide/when-the-compiler-says.md")]
+    mod when_the_compiler_says {}
 }

@@ -28,7 +28,7 @@ fn of_children(options: &ScopeBuilder, children: usize) -> (usize, usize) {
 /// The number and the bytes of the allocations of one child.
 fn of_a_child(options: &ScopeBuilder) -> (usize, usize) {
     const CHILDREN: usize = 100;
-    // The first run allocates what is kept for the thread.
+    // The first run also allocates the state that the thread keeps.
     of_children(options, CHILDREN);
     let (some, more) = (of_children(options, CHILDREN), of_children(options, 2 * CHILDREN));
     assert_eq!(((more.0 - some.0) % CHILDREN, (more.1 - some.1) % CHILDREN), (0, 0));

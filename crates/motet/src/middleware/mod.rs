@@ -59,6 +59,10 @@
 //! - **Repetition.** A part may run the inner parts any number of times: [`Next`] is `Clone`.
 //! - **Order.** [`Handler::describe`] returns the parts in their order.
 //!
+//! # Messages of the compiler
+//! `docs/guide/when-the-compiler-says.md` explains them, for example for a policy around a handler that returns a `Response` of
+//! axum.
+//!
 //! # Cost
 //! A call costs one allocation per part and one for the handler, each for a future whose type the other parts do not
 //! know. A part that returns the future of [`Next::run`] allocates nothing. Functions, and closures that capture

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::ops::DerefMut;
 
-/// What an error that a child returned is to the error of the scope.
+/// The part of an error of a child in the error of the scope.
 pub(crate) enum Cause<'a> {
     /// Its source.
     Source(&'a (dyn Error + 'static)),

@@ -55,6 +55,7 @@ impl Spec {
     }
 
     /// Runs the child in the span of its scope: it works for many callers.
+    #[cfg(any(feature = "batch", feature = "event", feature = "pool"))]
     pub(crate) fn in_span_of_scope(mut self) -> Self {
         self.in_span_of_scope = true;
         self

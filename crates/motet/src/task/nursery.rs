@@ -38,6 +38,9 @@ impl<E: Send + 'static> Nursery<E> {
     ///
     /// The scope takes the output as a value, even if it is an `Err`. To cancel the siblings on an error, use
     /// [`try_spawn`](Self::try_spawn).
+    ///
+    /// The task runs in the `tracing` span that is current where it is spawned: see `docs/guide/logs-and-spans.md`. For messages
+    /// of the compiler, as that the future is not `Send`, see `docs/guide/when-the-compiler-says.md`.
     #[track_caller]
     pub fn spawn<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
     where
@@ -90,7 +93,7 @@ impl<E: Send + 'static> Nursery<E> {
     }
 
     /// Spawns a service: a child that the scope cancels when the body and all other children have ended. The scope does not
-    /// wait for a service to end by itself.
+    /// wait for a service to end by itself. A service runs in the `tracing` span in which the scope was opened.
     #[track_caller]
     pub fn service<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
     where

@@ -24,6 +24,10 @@ use crate::{mutant, sim};
 /// The body starts children through its [`Nursery`]. A scope that is opened in a task of another scope is a child of that
 /// scope.
 ///
+/// `E` is the error of the body and the children: an error type, a boxed error, `anyhow::Error`, a text or a number. It is
+/// written in the type of the closure's argument. `docs/guide/when-the-compiler-says.md` explains the messages of the compiler
+/// about a scope.
+///
 /// # When to use
 /// For tasks that run concurrently. To set a timeout or a policy, use [`Scope::builder`](super::Scope::builder); to wait for
 /// a few futures in the calling task, [`gather`](super::gather()); to borrow from the stack,

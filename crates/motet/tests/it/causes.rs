@@ -161,3 +161,8 @@ async fn failure_of_a_program_has_its_cause_as_source() {
     let ExitOutcome::Failed { first, .. } = finished.await.outcome else { panic!("it ended otherwise") };
     assert_eq!(chain(&first), format!("task `two` failed: {ROOT}"));
 }
+
+#[test]
+fn compiler_says_which_errors_a_scope_can_have() {
+    trybuild::TestCases::new().compile_fail("tests/compile_fail/scope/*.rs");
+}

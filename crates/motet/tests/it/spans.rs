@@ -10,6 +10,7 @@ use motet::pool::{Manager, Pool};
 use motet::queue::{self, Job};
 use motet::task::{CancelToken, Nursery, Scope, scope};
 use tokio::time::sleep;
+use tracing::dispatcher::{get_default, with_default};
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{Instrument, Level, info, info_span};
 use tracing_subscriber::fmt::MakeWriter;
@@ -81,7 +82,9 @@ async fn child_runs_in_the_span_that_starts_it() {
                 .unwrap();
             });
             n.spawn_coop("cooperative", async move |_: CancelToken| child("cooperative").await);
-            n.blocking("blocking", |_| info!(name = "blocking"));
+            // The subscriber of the test is that of its thread.
+            let subscriber = get_default(Clone::clone);
+            n.blocking("blocking", move |_| with_default(&subscriber, || info!(name = "blocking")));
         };
         within.instrument(request).await;
         n.spawn("sibling", child("sibling"));
@@ -102,10 +105,12 @@ async fn child_runs_in_the_span_that_starts_it() {
 async fn service_runs_in_the_span_of_its_scope() {
     let (log, _log) = Log::start();
     let work = scope(async |n: &Nursery| {
-        info_span!("request").in_scope(|| {
-            n.service("service", async { info!("from a service") });
-            n.service_coop("cooperative", async |_| info!("from a cooperative service"));
+        let (plain, cooperative) = info_span!("request").in_scope(|| {
+            let plain = n.service("service", async { info!("from a service") });
+            (plain, n.service_coop("cooperative", async |_| info!("from a cooperative service")))
         });
+        plain.value().await;
+        cooperative.value().await;
         Ok(())
     });
     work.instrument(info_span!("main")).await.unwrap();
@@ -208,7 +213,7 @@ async fn work_for_many_callers_runs_in_the_span_of_the_scope() {
             sender.send(1).await.unwrap();
             batcher.submit(1).await.unwrap();
             drop(pool.acquire().await.unwrap());
-            emitter.post(Ping).unwrap();
+            let _posted = emitter.post(Ping).unwrap();
             sleep(Duration::from_secs(1)).await;
         };
         request.instrument(info_span!("request")).await;

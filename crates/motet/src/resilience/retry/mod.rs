@@ -186,6 +186,9 @@ impl Retry {
 
     /// Calls the operation until it succeeds, or no attempt is left.
     ///
+    /// An operation may be called several times: `docs/guide/when-the-compiler-says.md` has what to do if it is not `FnMut`, or if
+    /// its future is not `Send`.
+    ///
     /// # Cancel safety
     /// The attempt in flight is dropped. If the call was waiting for the next attempt, the charge of that attempt
     /// returns to the budget.
