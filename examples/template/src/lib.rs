@@ -40,7 +40,7 @@ pub fn app() -> App {
         .total(Duration::from_secs(20))
 }
 
-/// What the handlers use.
+/// The parts that the handlers use.
 struct Service {
     store: Arc<Store>,
     /// Writes the orders of many requests in one transaction.
