@@ -1,4 +1,4 @@
-include!("../../18_reqwest.rs");
+include!("../../21_reqwest.rs");
 
 mod tests {
     use std::convert::Infallible;

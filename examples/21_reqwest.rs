@@ -1,5 +1,5 @@
 // Policies around the client of another library: reqwest, with a deadline, a retry and a circuit breaker.
-// Run it: URL=http://localhost:8080 cargo run -p motet-examples --example 18_reqwest
+// Run it: URL=http://localhost:8080 cargo run -p motet-examples --example 21_reqwest
 
 use std::env;
 use std::time::Duration;
