@@ -67,6 +67,6 @@ async fn ten_requests() -> Result<(), ScopeError<AcquireError<io::Error>>> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), ScopeError<AcquireError<io::Error>>> {
-    ten_requests().await
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    Ok(ten_requests().await?)
 }

@@ -103,9 +103,8 @@ impl CronPattern {
         }
         // A time that the clock shows a second time lies before `last`, and so do all times of a gap that has a run at its end:
         // the search goes on from each of them.
-        let mut at = match self.cron.find_next_occurrence::<DateTime>(&from.datetime(), false) {
-            Ok(at) => at,
-            Err(_) => return None,
+        let Ok(mut at) = self.cron.find_next_occurrence::<DateTime>(&from.datetime(), false) else {
+            return None;
         };
         loop {
             let due = instant_of(at, zone)?;

@@ -42,7 +42,7 @@ enum Times {
     Every(Duration),
     #[cfg(feature = "cron")]
     Calendar {
-        pattern: CronPattern,
+        pattern: Box<CronPattern>,
         zone: jiff::tz::TimeZone,
         clock: Option<WallClock>,
         missed: MissedRuns,
@@ -86,7 +86,10 @@ impl Periodic {
     #[cfg(feature = "cron")]
     pub(crate) fn by_calendar(pattern: CronPattern, site: &'static Location<'static>) -> Self {
         let zone = jiff::tz::TimeZone::UTC;
-        Self::new(Times::Calendar { pattern, zone, clock: None, missed: MissedRuns::Once }, site)
+        Self::new(
+            Times::Calendar { pattern: Box::new(pattern), zone, clock: None, missed: MissedRuns::Once },
+            site,
+        )
     }
 
     /// Sets the name of the job in snapshots and logs.
@@ -180,7 +183,8 @@ impl Times {
             Self::Every(interval) => Rhythm::Interval(Interval::after(interval, Instant::now())),
             #[cfg(feature = "cron")]
             Self::Calendar { pattern, zone, clock, missed } => {
-                Rhythm::Calendar(Calendar::new(pattern, zone, clock.unwrap_or_default(), missed))
+                let calendar = Calendar::new(*pattern, zone, clock.unwrap_or_default(), missed);
+                Rhythm::Calendar(Box::new(calendar))
             }
         }
     }

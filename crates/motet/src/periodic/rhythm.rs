@@ -11,7 +11,7 @@ use super::calendar::Calendar;
 pub(crate) enum Rhythm {
     Interval(Interval),
     #[cfg(feature = "cron")]
-    Calendar(Calendar),
+    Calendar(Box<Calendar>),
 }
 
 /// Which due times have passed.

@@ -24,9 +24,9 @@ pub(crate) enum Cause<'a> {
 pub(crate) type FindCause<E> = fn(&E) -> Cause<'_>;
 
 /// Prints the cause and its sources, for a log.
-pub(crate) fn printed(cause: Cause<'_>) -> String {
+pub(crate) fn printed(cause: &Cause<'_>) -> String {
     let error = match cause {
-        Cause::Source(error) => error,
+        Cause::Source(error) => *error,
         Cause::Text(text) => return text.to_string(),
         Cause::Opaque => return "an error of a type that prints nothing".to_owned(),
     };

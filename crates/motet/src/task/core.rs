@@ -82,7 +82,7 @@ fn next_id() -> u64 {
     }
     let next = |next: &Cell<u64>| {
         let mut id = next.get();
-        if id % BLOCK == 0 {
+        if id.is_multiple_of(BLOCK) {
             id = BLOCKS.fetch_add(1, Ordering::Relaxed) * BLOCK;
         }
         next.set(id + 1);

@@ -41,9 +41,9 @@ impl<E> Drop for KeptError<E> {
         let Some(error) = &self.error else { return };
         let (task, site, find_cause) = (&self.task, self.site, self.find_cause);
         if is_first(site) {
-            crate::log::warn!(%task, %site, error = printed(find_cause(error)), "a task failed after its handle was dropped, and its scope does not return errors: await the task; further failures of tasks of this line are logged as DEBUG");
+            crate::log::warn!(%task, %site, error = printed(&find_cause(error)), "a task failed after its handle was dropped, and its scope does not return errors: await the task; further failures of tasks of this line are logged as DEBUG");
         } else {
-            crate::log::debug!(%task, %site, error = printed(find_cause(error)), "a task failed after its handle was dropped");
+            crate::log::debug!(%task, %site, error = printed(&find_cause(error)), "a task failed after its handle was dropped");
         }
     }
 }

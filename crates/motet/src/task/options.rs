@@ -436,7 +436,7 @@ impl<T> Noted<T> {
             // Each panic was logged with the name of its task when it occurred.
             for failure in failures {
                 let task = failure.task.as_ref().map(tracing::field::display);
-                crate::log::warn!(scope = %core.name, task, error = printed(find_cause(&failure.error)), "a task failed, and its scope rethrows a panic instead");
+                crate::log::warn!(scope = %core.name, task, error = printed(&find_cause(&failure.error)), "a task failed, and its scope rethrows a panic instead");
             }
             resume_unwind(first);
         }
