@@ -1,6 +1,7 @@
 //! The library's behaviour, through its public API.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+#![allow(clippy::disallowed_macros, reason = "the code of users logs with the macros of tracing")]
 
 mod batch;
 mod blocking;

@@ -143,13 +143,13 @@ async fn panic_of_a_job_without_a_future_ends_only_its_run() {
 async fn job_in_progress_is_cancelled_with_its_scope_or_its_task() {
     let begin = Instant::now();
     scope(async |n: &Nursery| {
-        let job = each_20().start(n, || pending::<()>()).unwrap();
+        let job = each_20().start(n, pending::<()>).unwrap();
         sleep(SECOND * 25).await;
         assert!(n.snapshot().to_string().contains("periodic `job`: state running"));
         job.cancel(Reason::requested("enough"));
         assert!(job.await.is_err());
         assert!(n.snapshot().components.is_empty(), "the job is shown after its end");
-        each_20().start(n, || pending::<()>()).unwrap();
+        each_20().start(n, pending::<()>).unwrap();
         sleep(SECOND * 25).await;
         Ok(())
     })

@@ -1,7 +1,5 @@
 //! The `tracing` spans in which tasks run.
 
-#![allow(clippy::disallowed_macros, reason = "the code of users logs with the macros of tracing")]
-
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
