@@ -96,7 +96,8 @@ where
     /// # Cancel safety
     /// Safe: whenever the future is dropped, a task of the enclosing scope releases the resource, with [`Exit::Cancelled`],
     /// or continues a release that has begun. A resource that is being opened has the release timeout left to become open,
-    /// and is then released.
+    /// and is then released. A future that is dropped before its first poll, or where it gives way to other tasks before `opening` is
+    /// polled, opens nothing.
     ///
     /// # Errors
     /// [`ResourceError`]: opening, using or releasing the resource failed.
