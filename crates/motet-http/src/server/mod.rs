@@ -45,7 +45,7 @@
 //! is kept for half a second, for a request in transit; a request whose headers have begun to arrive gets a second.
 //!
 //! A handler must end an endless response, such as server-sent events, when the server stops: pass it a clone of the
-//! token, as with [`until`](motet::stream::StreamCombinators::until).
+//! token, as with `until` of `motet::stream::StreamCombinators`.
 //!
 //! [`Readiness`] is for the load balancer; the notice is the time that the load balancer has to check it.
 
