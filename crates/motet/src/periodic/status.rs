@@ -96,9 +96,9 @@ impl JobStatus {
             .text("state", if state.running.is_some() { "running" } else { "waiting" })
             .text("last", last)
             .text("next", next)
-            .count("runs", state.runs)
-            .count("failed", state.failed)
-            .count("panicked", state.panicked)
-            .count("skipped", state.skipped)
+            .total("runs", state.runs)
+            .total("failed", state.failed)
+            .total("panicked", state.panicked)
+            .total("skipped", state.skipped)
     }
 }

@@ -57,8 +57,8 @@ async fn failed_posts_are_counted_in_stats_and_snapshot() {
         let seen = n.snapshot();
         let stats: Vec<_> = seen.components[0].stats.iter().collect();
         assert_eq!((seen.components[0].kind, seen.components[0].name.as_str()), ("batcher", "lines"));
-        assert!(stats.contains(&("failed_posts", &Stat::Count(3))), "{stats:?}");
-        assert!(stats.contains(&("items", &Stat::Count(5))), "{stats:?}");
+        assert!(stats.contains(&("failed_posts", &Stat::Total(3))), "{stats:?}");
+        assert!(stats.contains(&("items", &Stat::Total(5))), "{stats:?}");
         drop(batcher);
         assert!(n.snapshot().components.is_empty());
     })

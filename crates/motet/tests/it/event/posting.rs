@@ -23,7 +23,7 @@ fn stat(n: &Scope, name: &str) -> u64 {
     let seen = n.snapshot();
     let emitter = seen.components.iter().find(|component| component.kind == "emitter").unwrap();
     match emitter.stats.iter().find(|(stat, _)| *stat == name) {
-        Some((_, Stat::Count(count))) => *count,
+        Some((_, Stat::Count(count) | Stat::Total(count))) => *count,
         other => panic!("{other:?}"),
     }
 }
