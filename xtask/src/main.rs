@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
   api [--write]       compares the public types of motet with their list in the repository, or writes the list
   tidy [PATH ..]      words that docs, comments and messages do not use, and test names that are too long
   lint                tidy, api, cargo fmt, clippy and doc, with warnings as errors
-  ci                  everything that every push must pass: test, the part `drivers` of verify, lint
+  ci                  everything that every push must pass: test, the parts `drivers` and `template` of verify, lint
   compare [--markdown] [AREA ..]
                       motet beside its rivals: a JSON line per case on stdout, a table on stderr. With --markdown it
                       also writes the sections of these areas in BENCHMARKS.md
@@ -72,13 +72,14 @@ const PARTS: [Part; 14] = [
     Part { name: "compare", what: "every area of the benches to its end", run: every_area },
 ];
 
-/// The features of motet that are enabled by default, except `full`; `cron` and `sim`.
-const FEATURES: [&str; 13] = [
+/// The features of motet, except `full` and `default`.
+const FEATURES: [&str; 16] = [
     "batch",
     "container",
     "cron",
     "event",
     "json",
+    "metrics",
     "middleware",
     "periodic",
     "pool",
@@ -87,6 +88,8 @@ const FEATURES: [&str; 13] = [
     "run",
     "stream",
     "sim",
+    "systemd",
+    "tokio-util",
 ];
 
 /// The features of motet-http that are enabled by default.

@@ -47,10 +47,6 @@ async fn create(
         ));
     }
     let number = service.batcher.submit(order).await?;
-    // If the queue is closed or the request is dropped here, the next start finds the order.
-    if let Err(closed) = service.unconfirmed.send(number).await {
-        tracing::warn!(number, "confirmed at the next start: {closed}");
-    }
     Ok((StatusCode::CREATED, Json(number)))
 }
 

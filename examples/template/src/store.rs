@@ -51,12 +51,12 @@ impl Manager for Sqlite {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(5))?;
             connection.pragma_update(None, "journal_mode", "wal")?;
-            connection.execute(
+            connection.execute_batch(
                 "CREATE TABLE IF NOT EXISTS orders (
                     number INTEGER PRIMARY KEY, item TEXT NOT NULL, count INTEGER NOT NULL,
                     confirmed INTEGER NOT NULL DEFAULT 0
-                ) STRICT",
-                [],
+                ) STRICT;
+                CREATE INDEX IF NOT EXISTS unconfirmed ON orders (number) WHERE NOT confirmed;",
             )?;
             Ok(connection)
         })
@@ -115,10 +115,12 @@ impl Store {
         .await
     }
 
-    pub(crate) async fn unconfirmed(&self) -> Result<Vec<i64>, StoreError> {
-        self.with(|connection| {
-            let mut statement = connection.prepare("SELECT number FROM orders WHERE NOT confirmed")?;
-            statement.query_map([], |row| row.get(0))?.collect()
+    /// The oldest orders that are not confirmed.
+    pub(crate) async fn unconfirmed(&self, limit: usize) -> Result<Vec<i64>, StoreError> {
+        self.with(move |connection| {
+            let select = "SELECT number FROM orders WHERE NOT confirmed ORDER BY number LIMIT ?1";
+            let mut statement = connection.prepare(select)?;
+            statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?.collect()
         })
         .await
     }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 #[cfg(feature = "brotli")]
@@ -89,13 +91,16 @@ impl Coding {
 pub(super) struct Decoder {
     coding: Coding,
     reader: Pin<Box<dyn AsyncRead + Send>>,
+    /// `true` if the body ended without a byte.
+    is_empty: Arc<AtomicBool>,
     /// Memory for the next steps, all of it initialized.
     free: BytesMut,
 }
 
 impl Decoder {
     pub(super) fn new(coding: Coding, body: ReceivedBody) -> Self {
-        let source = Source { body, chunk: Bytes::new() };
+        let is_empty = Arc::<AtomicBool>::default();
+        let source = Source { body, chunk: Bytes::new(), has_begun: false, is_empty: Arc::clone(&is_empty) };
         let reader: Pin<Box<dyn AsyncRead + Send>> = match coding {
             #[cfg(feature = "brotli")]
             Coding::Brotli => {
@@ -120,7 +125,7 @@ impl Decoder {
                 Box::pin(decoder)
             }
         };
-        Self { coding, reader, free: BytesMut::new() }
+        Self { coding, reader, is_empty, free: BytesMut::new() }
     }
 
     pub(super) fn poll_frame(
@@ -136,6 +141,8 @@ impl Decoder {
         Poll::Ready(match read {
             Ok(()) if length == 0 => None,
             Ok(()) => Some(Ok(Frame::data(self.free.split_to(length).freeze()))),
+            // No coding codes nothing as nothing, but servers send an empty body so.
+            Err(_) if self.is_empty.load(Ordering::Relaxed) => None,
             Err(error) => Some(Err(self.explain(error))),
         })
     }
@@ -154,6 +161,8 @@ struct Source {
     body: ReceivedBody,
     /// The rest of the current chunk.
     chunk: Bytes,
+    has_begun: bool,
+    is_empty: Arc<AtomicBool>,
 }
 
 impl AsyncBufRead for Source {
@@ -165,9 +174,15 @@ impl AsyncBufRead for Source {
             let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
             unit.made_progress();
             match frame.transpose().map_err(io::Error::other)?.map(Frame::into_data) {
-                Some(Ok(chunk)) => this.chunk = chunk,
+                Some(Ok(chunk)) => {
+                    this.has_begun |= !chunk.is_empty();
+                    this.chunk = chunk;
+                }
                 Some(Err(_trailers)) => {}
-                None => break,
+                None => {
+                    this.is_empty.store(!this.has_begun, Ordering::Relaxed);
+                    break;
+                }
             }
         }
         Poll::Ready(Ok(&this.chunk))

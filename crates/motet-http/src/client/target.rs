@@ -138,6 +138,8 @@ fn shown(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        // Without a scheme it may be a user, too.
+        (None, Some((_, rest))) => format!("..@{rest}"),
         _ => url.to_owned(),
     }
 }
@@ -245,6 +247,7 @@ mod tests {
             ("http://me:secret@a.example", InvalidTarget::Credentials),
             ("http://a.example?x=1", InvalidTarget::MoreThanABase),
             ("http://", InvalidTarget::NotAUrl("http://".to_owned())),
+            ("//me:secret@a.example", InvalidTarget::NoBase("..@a.example".to_owned())),
         ] {
             assert_eq!(Base::parse(base).unwrap_err(), error);
         }

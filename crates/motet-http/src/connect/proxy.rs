@@ -100,7 +100,10 @@ impl Proxy {
         if http.is_none() && https.is_none() {
             return Ok(None);
         }
-        let except = variable("NO_PROXY").or_else(|| variable("no_proxy")).transpose()?;
+        let mut except = None;
+        for name in ["NO_PROXY", "no_proxy"] {
+            except = except.or(variable(name).transpose()?.filter(|hosts| !hosts.is_empty()));
+        }
         let (http, https) = (http.unwrap_or_default(), https.unwrap_or_default());
         Ok(Some(Self::with(Settings { http, https, except: except.unwrap_or_default() })))
     }
@@ -236,6 +239,10 @@ mod tests {
     #[test]
     fn environment_without_proxy_or_of_a_cgi_program_names_none() {
         assert!(of_variables(&[("NO_PROXY", "a.example")]).unwrap().is_none());
+        let lower =
+            of_variables(&[("HTTP_PROXY", "http://p:1"), ("NO_PROXY", ""), ("no_proxy", "a.example")]);
+        let upper = of_variables(&[("HTTP_PROXY", "http://p:1"), ("NO_PROXY", "a.example")]);
+        assert_eq!(format!("{:?}", lower.unwrap()), format!("{:?}", upper.unwrap()));
         assert!(
             of_variables(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "http://evil:1")]).unwrap().is_none()
         );

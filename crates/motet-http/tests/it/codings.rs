@@ -253,3 +253,19 @@ async fn endless_body_that_decodes_to_nothing_ends_at_the_deadline() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_without_a_byte_is_empty_whatever_its_coding() {
+    for coding in CODINGS {
+        test(async |n| {
+            let (base, _) = scripted(n, move |mut connection| async move {
+                connection.request().await;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\n");
+                connection.write(&format!("{head}transfer-encoding: chunked\r\n\r\n0\r\n\r\n")).await;
+            })
+            .await;
+            assert!(client(n, &base).get("/").fetch_bytes().await.unwrap().is_empty(), "{coding}");
+        })
+        .await;
+    }
+}

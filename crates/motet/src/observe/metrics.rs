@@ -1,6 +1,7 @@
 //! The numbers of a snapshot as metrics of the facade [`metrics`], which every exporter takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 use metrics::{Label, counter, gauge};
@@ -12,7 +13,8 @@ use crate::task::{Scope, ScopeClosedError, Task};
 /// Writes snapshots to the recorder of the crate `metrics`. Needs the feature `metrics`.
 ///
 /// Use it instead of [`Scope::export_metrics`] to export just before the metrics are read, for example in the handler of
-/// `/metrics`, or to export one scope alone. A program needs one exporter: two of them count each total twice.
+/// `/metrics`, or to export one scope alone. An exporter records snapshots of one scope, or of the runtime. A program needs
+/// one exporter: two of them count each total twice.
 ///
 /// # Metrics
 /// A component that is named, and so shown in snapshots, has one metric for each of its values: `motet_KIND_VALUE`, such as
@@ -70,9 +72,20 @@ impl MetricsExporter {
     /// Counters grow by what came since the last call: what a component counted between the last call and its end is lost.
     /// A gauge whose component is gone is set to 0 once.
     pub fn record(&mut self, view: &ScopeView) {
-        let mut export = Export { before: &self.totals, totals: BTreeMap::new(), gauges: BTreeMap::new() };
+        let mut export = Export {
+            before: &self.totals,
+            totals: BTreeMap::new(),
+            shown: BTreeSet::new(),
+            gauges: BTreeMap::new(),
+        };
         export.scope(view);
-        let Export { totals, gauges, .. } = export;
+        let Export { mut totals, shown, gauges, .. } = export;
+        // A component may show a total only in some states, or none, if its closure panics.
+        for (total, count) in mem::take(&mut self.totals) {
+            if shown.contains(&total.0) {
+                totals.entry(total).or_insert(count);
+            }
+        }
         let gone = self.gauges.keys().filter(|series| !gauges.contains_key(*series));
         gone.for_each(|series| set(series, 0.0));
         gauges.iter().for_each(|(series, value)| set(series, *value));
@@ -91,6 +104,8 @@ impl MetricsExporter {
 struct Export<'a> {
     before: &'a BTreeMap<(u64, &'static str), u64>,
     totals: BTreeMap<(u64, &'static str), u64>,
+    /// The components of the snapshot.
+    shown: BTreeSet<u64>,
     gauges: BTreeMap<Series, f64>,
 }
 
@@ -105,6 +120,7 @@ impl Export<'_> {
             self.add("motet_tasks", vec![("kind", label.to_owned())], count as f64);
         }
         for component in &view.components {
+            self.shown.insert(component.id);
             let labels = vec![("name", component.name.to_string()), ("scope", view.name.to_string())];
             let kind = component.kind.replace(' ', "_");
             for (name, stat) in component.stats.iter() {

@@ -51,7 +51,7 @@ const COUNTED: u64 = 1_000;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// scope(async |n: &Nursery| {
 ///     let start = Instant::now();
-///     let report = async move || println!("report after {:?}", start.elapsed()); // 3 h, 27 h
+///     let report = move || async move { println!("report after {:?}", start.elapsed()) }; // 3 h, 27 h
 ///     let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400 * 20_000);
 ///     let nightly = cron("0 3 * * *").unwrap().name("report").clock(WallClock::starting_at(midnight));
 ///     nightly.start(n, report).unwrap();

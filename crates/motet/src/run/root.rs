@@ -71,7 +71,7 @@ impl<E: Send + 'static> Root<E> {
     }
 
     /// Reports that the program is ready: to the log, and, with the feature `systemd`, to the service manager (a unit of
-    /// `Type=notify`). The shutdown is reported to it without a call.
+    /// `Type=notify`). In [`App::run`](super::App::run) the shutdown is reported to it without a call.
     ///
     /// With the feature, this is one datagram to a local socket. If it cannot be sent, a warning is logged.
     pub fn ready(&self) {

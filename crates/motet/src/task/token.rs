@@ -240,7 +240,7 @@ impl CancelToken {
 #[cfg(feature = "tokio-util")]
 impl CancelToken {
     /// Creates a token of tokio-util that is cancelled with this one, like a [child](Self::child). It is kept until this token
-    /// is cancelled or dropped.
+    /// is cancelled or dropped: where many are created, create each from a child of its own.
     ///
     /// # Examples
     /// ```

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use motet::container::Container;
 use motet::event::Emitter;
 use motet::middleware::Metrics;
 use motet::observe::{MetricsExporter, Stats};
+use motet::periodic::every;
 use motet::pool::{Manager, Pool};
 use motet::queue;
 use motet::resilience::{AdaptiveLimit, Bulkhead, CircuitBreaker, CircuitBreakers, RateLimiter};
@@ -140,6 +142,7 @@ async fn exported_metrics_are_those_that_the_docs_list() {
         c.name("shop");
         let _running = c.start(n).await.unwrap();
         let _stream = tokio_stream::iter([1, 2, 3]).par_map(2, async |item| item).ordered(n, "squares");
+        every(Duration::from_secs(60)).unwrap().name("job").start(n, || std::future::ready(())).unwrap();
         let mut exporter = MetricsExporter::new();
         metrics::with_local_recorder(&kept, || exporter.record(&n.snapshot()));
         Ok(())
@@ -176,6 +179,18 @@ async fn totals_count_on_across_components_of_the_same_name() {
         let first = n.register("store", "orders", || Stats::new().count("open", 2).total("written", 70));
         assert_eq!(export(), (Some(70.0), Some(2.0)));
         assert_eq!(export(), (Some(70.0), Some(2.0)), "nothing was written in between");
+        let is_shown = Arc::new(AtomicBool::new(true));
+        let shows = Arc::clone(&is_shown);
+        let hides = n.register("store", "hides", move || match shows.load(Ordering::Relaxed) {
+            true => Stats::new().total("written", 9),
+            false => Stats::new(),
+        });
+        for shown in [true, false, true] {
+            is_shown.store(shown, Ordering::Relaxed);
+            export();
+            assert_eq!(kept.value(r#"motet_store_written_total{name="hides",scope="scope"}"#), Some(9.0));
+        }
+        drop(hides);
         let second = n.register("store", "orders", || Stats::new().count("open", 3).total("written", 5));
         assert_eq!(export(), (Some(75.0), Some(5.0)));
         drop(first);
