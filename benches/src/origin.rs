@@ -49,7 +49,11 @@ const PROGRAMS: [(&str, Program, u32); 14] = [
     ("06_middleware", |runtime, count| runtime.block_on(middleware(count)), 40_000),
     ("07_event_emitter", |runtime, count| runtime.block_on(event_emitter(count)), 5_000),
     ("08_di_container", |runtime, count| runtime.block_on(di_container(count)), 10_000),
-    ("08_di_container, checked once", |runtime, count| runtime.block_on(di_container_checked_once(count)), 10_000),
+    (
+        "08_di_container, checked once",
+        |runtime, count| runtime.block_on(di_container_checked_once(count)),
+        10_000,
+    ),
     ("09_batch_processor", |runtime, count| runtime.block_on(batch_processor(count)), 30_000),
     ("10_connection_pool", |runtime, count| runtime.block_on(connection_pool(count)), 20_000),
     ("11_retry_and_breaker", |runtime, count| runtime.block_on(retry_and_breaker(count)), 100_000),
@@ -282,7 +286,9 @@ async fn di_container_checked_once(count: u32) {
     let mut c = Container::new();
     c.provide_each_start(|| async { Database(black_box(1)) });
     c.provide_each_start(|database: Arc<Database>| async move { Cache(database) });
-    c.provide_each_start(|database: Arc<Database>, cache: Arc<Cache>| async move { Service(database, cache) });
+    c.provide_each_start(
+        |database: Arc<Database>, cache: Arc<Cache>| async move { Service(database, cache) },
+    );
     let plan = c.check().expect("every component has its dependencies");
     for _ in 0..count {
         let done = scope(async |n: &Nursery| {
