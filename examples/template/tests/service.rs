@@ -49,7 +49,7 @@ fn tea(count: u32) -> NewOrder {
 }
 
 #[test]
-fn order_is_stored_at_once_and_confirmed_soon() {
+fn order_is_stored_at_once_and_confirmed_in_the_end() {
     sim(|| async {
         let folder = tempfile::tempdir().unwrap();
         with_service(&folder.path().join("orders.sqlite"), async |api| {

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn open_breaker_rejects_a_call_by_its_name() {
+    async fn rejection_by_an_open_breaker_names_the_breaker() {
         let breaker = CircuitBreaker::builder().name("users").consecutive_failures(3).build().unwrap();
         with_server(&[500], async |url, requests| {
             let error = fetch(&Client::new(), &breaker, url).await.unwrap_err();

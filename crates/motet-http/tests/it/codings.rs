@@ -79,7 +79,7 @@ fn stream_of<T: Send + 'static>(items: Vec<T>) -> impl futures_core::Stream<Item
 }
 
 #[tokio::test]
-async fn length_of_the_coded_body_is_not_that_of_the_response() {
+async fn decoded_response_has_no_content_length() {
     test(async |n| {
         let whole = coded("gzip", b"hello").await;
         let response = client(n, &serve(n, stated("gzip", whole)).await).get("/").send().await.unwrap();
@@ -90,7 +90,7 @@ async fn length_of_the_coded_body_is_not_that_of_the_response() {
 }
 
 #[tokio::test]
-async fn body_that_decodes_to_more_than_the_limit_is_refused() {
+async fn decoded_body_is_limited_unless_it_is_read_in_chunks() {
     test(async |n| {
         let zeros = vec![0; 8 << 20];
         for coding in ["gzip", "br", "zstd"] {
@@ -161,7 +161,7 @@ fn echo() -> Router {
 }
 
 #[tokio::test]
-async fn codings_are_accepted_only_by_a_client_that_decodes() {
+async fn body_is_decoded_only_if_the_client_chose_the_codings() {
     test(async |n| {
         let base = serve(n, echo()).await;
         let of = |build: fn(motet_http::ApiClientBuilder) -> motet_http::ApiClientBuilder| {

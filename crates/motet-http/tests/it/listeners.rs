@@ -128,7 +128,7 @@ async fn server_with_tls_answers_over_http1_and_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn client_without_a_handshake_delays_nobody_and_is_closed() {
+async fn client_without_a_handshake_is_closed_and_delays_no_other() {
     test(async |n| {
         let (port, trusted) = https(n, Duration::from_millis(300)).await;
         let mut silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -148,7 +148,7 @@ async fn client_without_a_handshake_delays_nobody_and_is_closed() {
 }
 
 #[tokio::test]
-async fn tls_configuration_of_another_version_is_refused() {
+async fn tls_configuration_that_offers_http2_is_refused() {
     for (protocols, is_good) in [(&[&b"http/1.1"[..]][..], true), (&[b"h2", b"http/1.1"], false)] {
         let built = Server::builder().tls(tls(protocols).0).build();
         assert_eq!(built.is_ok(), is_good, "{built:?}");

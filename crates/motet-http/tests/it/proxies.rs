@@ -70,7 +70,7 @@ async fn excepted_host_gets_neither_the_proxy_nor_its_credentials() {
 }
 
 #[tokio::test]
-async fn tls_runs_through_a_tunnel_that_alone_has_the_credentials() {
+async fn tls_runs_through_a_tunnel_asked_for_with_the_credentials() {
     test(async |n| {
         let (base, trusted) = versions::tls(n, &["h2", "http/1.1"]).await;
         let (proxy, asked) = tunnels(n).await;

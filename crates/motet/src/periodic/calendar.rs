@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn run_in_a_fold_takes_place_once() {
+    fn run_of_a_fixed_hour_takes_place_once_in_a_fold() {
         let due = due_times("30 2 * * *", BERLIN, "2026-10-24T12:00:00Z", 2);
         assert_eq!(due, ["10-25 02:30 +02:00", "10-26 02:30 +01:00"]);
         let due = due_times("*/30 2 * * *", BERLIN, "2026-10-24T12:00:00Z", 3);

@@ -139,7 +139,7 @@ fn texts(of: impl Display) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn chain_ends_with_the_error_of_a_child_of_every_type() {
+async fn chain_ends_with_an_error_of_any_type_except_unit() {
     assert_eq!(chains!(ParseIntError, parse("x").unwrap_err()), texts(ROOT));
     assert_eq!(chains!(Box<ParseIntError>, Box::new(parse("x").unwrap_err())), texts(ROOT));
     assert_eq!(chains!(Arc<dyn Error + Send + Sync>, Arc::from(BoxError::from("shared"))), texts("shared"));
@@ -163,6 +163,6 @@ async fn failure_of_a_program_has_its_cause_as_source() {
 }
 
 #[test]
-fn compiler_says_which_errors_a_scope_can_have() {
+fn compiler_explains_which_errors_a_scope_can_have() {
     trybuild::TestCases::new().compile_fail("tests/compile_fail/scope/*.rs");
 }

@@ -19,7 +19,7 @@ fn has(line: &str, field: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_error_of_an_isolated_task_is_logged_once_per_line() {
+async fn only_the_first_lost_error_per_spawning_line_is_a_warning() {
     let lines = Lines::default();
     let _subscriber = set_default(lines.subscriber());
     let ended = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<anyhow::Error>| {
@@ -79,7 +79,7 @@ async fn error_of_a_scope_that_rethrows_a_panic_is_logged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_errors_of_a_dropped_scope_are_logged() {
+async fn number_of_lost_errors_of_a_dropped_scope_is_logged() {
     let lines = Lines::default();
     let _subscriber = set_default(lines.subscriber());
     let late = Scope::builder().policy(Policy::CollectAll).run(async |n: &Nursery<&'static str>| {

@@ -226,7 +226,7 @@ async fn state_is_a_gauge_that_is_1_for_the_state_of_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn export_service_exports_at_once_and_at_every_interval() {
+async fn export_service_exports_at_once_and_after_an_interval() {
     let kept = Kept::default();
     let _recorder = metrics::set_default_local_recorder(&kept);
     Scope::builder()

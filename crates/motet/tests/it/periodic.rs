@@ -187,7 +187,7 @@ fn interval_of_zero_is_refused() {
 }
 
 #[test]
-fn job_runs_one_at_a_time_under_every_order() {
+fn job_with_jitter_and_a_queue_runs_again_under_every_order() {
     sim(|| async {
         let (begins, _) =
             hundred_seconds(each_20().queue_overlap().jitter(SECOND * 30), &[7, 33, 1, 20]).await;
@@ -273,7 +273,7 @@ mod calendar {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_run_replaces_all_that_a_clock_set_forward_missed() {
+    async fn runs_missed_by_a_clock_set_forward_become_one_or_none() {
         // At 1:30 the clock shows 6:45: the job finds it within a minute.
         let ran = hourly(|clock| clock.forward(5 * 3_600 + 900), 130, |job| job).await;
         assert_eq!(ran, [60, 90, 105]);

@@ -50,7 +50,7 @@ async fn wait_for_a_child_ends_when_its_parent_is_cancelled() {
 }
 
 #[test]
-fn child_outlives_the_handles_of_its_parent() {
+fn cancellation_passes_through_a_parent_without_handles() {
     let root = CancelToken::new();
     let below = root.child().child();
     root.cancel(lunch());
@@ -127,7 +127,7 @@ async fn run_returns_a_value_that_is_ready_with_the_cancellation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn run_ends_though_its_future_uses_up_the_coop_budget() {
+async fn cancelled_run_ends_though_its_future_uses_up_the_budget() {
     let token = CancelToken::new();
     let greedy = async {
         loop {

@@ -487,7 +487,7 @@ async fn nested_container_stops_with_its_component() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn plan_starts_any_number_of_times_with_components_of_its_own() {
+async fn each_start_of_a_plan_builds_components_of_its_own() {
     let log = Log::default();
     let mut c = Container::new();
     let (built, stops) = (log.clone(), log.clone());
