@@ -16,6 +16,7 @@ mod shell;
 mod test_tools;
 mod tidy;
 
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
@@ -173,7 +174,8 @@ fn lint() -> Result<(), String> {
         run(&mut cargo(&["fmt", "--all", "--check"]))?;
         // Workspaces of their own, so the line above does not see them.
         run(&mut cargo(&["fmt", "--manifest-path", "benches/Cargo.toml", "--check"]))?;
-        run(&mut cargo(&["fmt", "--manifest-path", "examples/sqlx/Cargo.toml", "--check"]))
+        run(&mut cargo(&["fmt", "--manifest-path", "examples/sqlx/Cargo.toml", "--check"]))?;
+        run(&mut cargo(&["fmt", "--manifest-path", "examples/template/Cargo.toml", "--check"]))
     })?;
     timed("clippy", || run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
     timed("docs", || {
@@ -218,14 +220,14 @@ fn policy() -> Result<(), String> {
 /// The example with sqlx: a workspace of its own, whose lockfile the build must not change.
 fn sqlx() -> Result<(), String> {
     test_tools::install()?;
-    let (folder, manifest) = ("target/sqlx", "examples/sqlx/Cargo.toml");
-    for args in [&["clippy", "--locked", "--all-targets"][..], &["test", "--locked"]] {
-        let mut command = cargo(args);
-        command.args(["--manifest-path", manifest]).env("CARGO_TARGET_DIR", folder);
-        if args[0] == "clippy" {
-            command.args(["--", "-D", "warnings"]);
-        }
-        run(&mut command)?;
+    check_workspace(&root().join("examples/sqlx"), "target/sqlx")
+}
+
+/// Lints and tests a workspace of its own, and builds it in a folder of this repository.
+fn check_workspace(folder: &Path, target: &str) -> Result<(), String> {
+    for args in [&["clippy", "--locked", "--all-targets", "--", "-D", "warnings"][..], &["test", "--locked"]]
+    {
+        run(cargo(args).current_dir(folder).env("CARGO_TARGET_DIR", root().join(target)))?;
     }
     Ok(())
 }
@@ -246,15 +248,7 @@ fn template() -> Result<(), String> {
         }
     }
     std::os::unix::fs::symlink(root(), folder.path().join("motet")).map_err(cannot)?;
-    let target = root().join("target/template");
-    for args in [
-        &["fmt", "--check"][..],
-        &["clippy", "--locked", "--all-targets", "--", "-D", "warnings"],
-        &["test", "--locked"],
-    ] {
-        run(cargo(args).current_dir(folder.path()).env("CARGO_TARGET_DIR", &target))?;
-    }
-    Ok(())
+    check_workspace(folder.path(), "target/template")
 }
 
 /// Builds each package from the files of its archive, as it would be published.

@@ -315,7 +315,6 @@ impl ConnectionsBuilder {
             names: self.names,
             #[cfg(feature = "tls")]
             tls: self.tls,
-            #[cfg(any(feature = "http2", feature = "tls"))]
             versions: self.versions,
             #[cfg(feature = "proxy")]
             proxy: self.proxy.clone(),

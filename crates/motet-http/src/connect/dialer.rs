@@ -60,10 +60,8 @@ impl Dialer {
             dial: plan.dial.clone(),
             #[cfg(feature = "proxy")]
             proxy: plan.proxy.clone(),
-            #[cfg(all(feature = "proxy", feature = "http2"))]
-            needs_tunnel: plan.versions == super::Versions::Http2,
-            #[cfg(all(feature = "proxy", not(feature = "http2")))]
-            needs_tunnel: false,
+            #[cfg(feature = "proxy")]
+            needs_tunnel: !plan.versions.sends_host(),
             kept: Arc::clone(&plan.kept),
             resolve: plan.within / 5 * 3,
         }))

@@ -64,7 +64,6 @@ struct Plan {
     names: NameSources,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ClientConfig>>,
-    #[cfg(any(feature = "http2", feature = "tls"))]
     versions: Versions,
     #[cfg(feature = "proxy")]
     proxy: Option<Proxy>,
@@ -75,10 +74,7 @@ struct Plan {
 
 fn connector(plan: Plan) -> Connector {
     let dialer = Dialer::new(&plan);
-    #[cfg(feature = "http2")]
-    let is_http2 = plan.versions == Versions::Http2;
-    #[cfg(not(feature = "http2"))]
-    let is_http2 = false;
+    let is_http2 = !plan.versions.sends_host();
     let Plan { within, most_head, kept, .. } = plan;
     #[cfg(feature = "tls")]
     let dialer = with_tls(dialer, plan.tls, plan.versions);

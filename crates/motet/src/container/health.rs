@@ -1,6 +1,5 @@
 //! Health checks of components, combined along the graph.
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use super::store::{BuiltComponent, ComponentSlot, Store, StoreLife};
 use crate::mutant;
 use crate::sync::panic_words;
 use crate::task::caught::Caught;
+use crate::task::cause::with_sources;
 use crate::task::core::Level;
 use crate::task::{Name, gather, timeout};
 
@@ -144,10 +144,8 @@ impl fmt::Display for HealthReport {
             if let Some(other) = &component.because_of {
                 write!(f, ", because of `{other}`")?;
             }
-            let mut error: Option<&dyn Error> = component.error.as_deref().map(|error| error as _);
-            while let Some(cause) = error {
-                write!(f, ": {cause}")?;
-                error = cause.source();
+            if let Some(error) = component.error.as_deref() {
+                write!(f, ": {}", with_sources(error))?;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::factory::BoxError;
+use crate::task::cause::with_sources;
 use crate::task::{Name, ReleaseError};
 
 /// The report of a container's stop.
@@ -73,13 +74,7 @@ impl StopReport {
             let before = if words.is_empty() { "components failed to stop:" } else { "," };
             words.push_str(&format!("{before} `{}`", component.name));
             for failure in &component.failures {
-                words.push_str(&format!(" ({failure}"));
-                let mut source = failure.source();
-                while let Some(error) = source {
-                    words.push_str(&format!(": {error}"));
-                    source = error.source();
-                }
-                words.push(')');
+                words.push_str(&format!(" ({})", with_sources(failure)));
             }
         }
         if words.is_empty() { Ok(()) } else { Err(words.into()) }

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+#[cfg(feature = "metrics")]
+use crate::task::core;
 use crate::task::core::Core;
 use crate::task::name::write_escaped;
 use crate::task::{Name, Scope};
@@ -104,7 +106,7 @@ impl Scope {
     ) -> Registration {
         let component = Component {
             #[cfg(feature = "metrics")]
-            id: next_id(),
+            id: core::next_id(),
             kind,
             name: name.into(),
             stats: Arc::new(stats),
@@ -112,14 +114,6 @@ impl Scope {
         let place = self.0.state().components.insert(component);
         Registration { core: Arc::downgrade(&self.0), place }
     }
-}
-
-#[cfg(feature = "metrics")]
-fn next_id() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Registration {

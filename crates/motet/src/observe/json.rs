@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{ComponentView, ScopeView, Stat, TaskKind, TaskView};
+use super::{ComponentView, ScopeView, Stat, TaskView};
 
 impl ScopeView {
     /// Returns the tree as a JSON object with `name`, `site`, `age_seconds`, `cancelled`, `tasks`, `starting`,
@@ -38,11 +38,7 @@ fn scope(view: &ScopeView) -> Value {
 fn task(view: &TaskView) -> Value {
     json!({
         "name": view.name.as_str(),
-        "kind": match view.kind {
-            TaskKind::Task => "task",
-            TaskKind::Service => "service",
-            TaskKind::Cleanup => "cleanup",
-        },
+        "kind": view.kind.word(),
         "state": if view.is_cancelled { "cancelling" } else { "running" },
         "site": view.site.to_string(),
         "age_seconds": view.age.as_ref().map(Duration::as_secs_f64),

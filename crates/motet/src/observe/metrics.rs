@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::{Label, counter, gauge};
 use tokio::time::sleep;
 
-use super::{ScopeView, Stat, TaskKind, snapshot};
+use super::{ScopeView, Stat, snapshot};
 use crate::task::{Scope, ScopeClosedError, Task};
 
 /// Writes snapshots to the recorder of the crate `metrics`. Needs the feature `metrics`.
@@ -77,8 +77,11 @@ impl MetricsExporter {
             totals: BTreeMap::new(),
             shown: BTreeSet::new(),
             gauges: BTreeMap::new(),
+            scopes: 0,
+            tasks: ["starting", "task", "service", "cleanup"].map(|kind| (kind, 0)).into(),
         };
         export.scope(view);
+        export.add_counts();
         let Export { mut totals, shown, gauges, .. } = export;
         // A component may show a total only in some states, or none, if its closure panics.
         for (total, count) in mem::take(&mut self.totals) {
@@ -107,17 +110,16 @@ struct Export<'a> {
     /// The components of the snapshot.
     shown: BTreeSet<u64>,
     gauges: BTreeMap<Series, f64>,
+    scopes: usize,
+    tasks: BTreeMap<&'static str, usize>,
 }
 
 impl Export<'_> {
     fn scope(&mut self, view: &ScopeView) {
-        self.add("motet_scopes", Vec::new(), 1.0);
-        self.add("motet_tasks", vec![("kind", "starting".to_owned())], view.starting as f64);
-        for (kind, label) in
-            [(TaskKind::Task, "task"), (TaskKind::Service, "service"), (TaskKind::Cleanup, "cleanup")]
-        {
-            let count = view.tasks.iter().filter(|task| task.kind == kind).count();
-            self.add("motet_tasks", vec![("kind", label.to_owned())], count as f64);
+        self.scopes += 1;
+        *self.tasks.entry("starting").or_default() += view.starting;
+        for task in &view.tasks {
+            *self.tasks.entry(task.kind.word()).or_default() += 1;
         }
         for component in &view.components {
             self.shown.insert(component.id);
@@ -142,6 +144,14 @@ impl Export<'_> {
             }
         }
         view.scopes.iter().for_each(|below| self.scope(below));
+    }
+
+    /// Adds the counts of all scopes.
+    fn add_counts(&mut self) {
+        self.add("motet_scopes", Vec::new(), self.scopes as f64);
+        for (kind, count) in mem::take(&mut self.tasks) {
+            self.add("motet_tasks", vec![("kind", kind.to_owned())], count as f64);
+        }
     }
 
     fn add(&mut self, metric: &str, labels: Vec<(&'static str, String)>, value: f64) {

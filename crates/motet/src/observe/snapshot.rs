@@ -62,6 +62,18 @@ pub enum TaskKind {
     Cleanup,
 }
 
+#[cfg(any(feature = "json", feature = "metrics"))]
+impl TaskKind {
+    /// The word for the kind, for programs.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Service => "service",
+            Self::Cleanup => "cleanup",
+        }
+    }
+}
+
 /// A registered component at the time of the snapshot.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

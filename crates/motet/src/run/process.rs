@@ -14,7 +14,7 @@ use super::reload::Reloads;
 use super::root::Root;
 use super::stderr::{flush_stderr, stderr};
 use super::{sequence, signals};
-use crate::task::cause::opaque;
+use crate::task::cause::{opaque, with_sources};
 use crate::task::{CancelToken, ChildError};
 
 /// The exit code of a `main` that panics.
@@ -124,16 +124,11 @@ fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: ChildError<E>) {
     let error: Box<dyn Error + Send + Sync> = failure.error.into();
     let task = failure.task.as_ref().map(tracing::field::display);
     crate::log::error!(task, error = &*error as &dyn Error, "the program failed");
-    let mut line = match failure.task {
+    let error = with_sources(&*error);
+    say(&match failure.task {
         Some(task) => format!("error: task `{task}` failed: {error}"),
         None => format!("error: {error}"),
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    say(&line);
+    });
 }
 
 /// Writes a line to standard error: the program may have no subscriber for its logs.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::process::{GAVE_UP, LAST_WORDS, say};
@@ -57,26 +57,17 @@ pub(super) fn watch(
     let (alive, is_gone) = oneshot::channel();
     // A runtime and a thread of its own: all those of the program may be blocked by it.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let stops = {
+    let signals = {
         let _inside = runtime.enter();
-        os::Stops::new(on_hangup.is_some())?
+        os::Signals::new(on_hangup.is_some())?
     };
-    let mut dumps = Reloads::new();
-    let guard = Guard {
-        stops,
-        dumps: dumps.clone(),
-        on_hangup,
-        first: Some(first),
-        begun,
-        total,
-        is_finished,
-        is_gone,
-    };
+    let (dumps, mut requested) = watch::channel(());
+    let guard = Guard { signals, dumps, on_hangup, first: Some(first), begun, total, is_finished, is_gone };
     thread::Builder::new().name("signals".to_owned()).spawn(move || guard.run(&runtime))?;
     // In the runtime of the program, whose tree it prints.
     root::service("dumps", async move {
-        loop {
-            dumps.recv().await;
+        // Until the thread ends.
+        while requested.changed().await.is_ok() {
             dump_tree();
         }
     });
@@ -91,9 +82,9 @@ pub(super) fn watch(
 
 /// The state of the signal thread.
 struct Guard {
-    stops: os::Stops,
+    signals: os::Signals,
     /// Requests for the tree of tasks.
-    dumps: Reloads,
+    dumps: watch::Sender<()>,
     on_hangup: Option<Reloads>,
     first: Option<oneshot::Sender<Reason>>,
     begun: CancelToken,
@@ -104,7 +95,7 @@ struct Guard {
 
 impl Guard {
     fn run(self, runtime: &Runtime) {
-        let Self { mut stops, dumps, on_hangup, mut first, begun, total, is_finished, mut is_gone } = self;
+        let Self { mut signals, dumps, on_hangup, mut first, begun, total, is_finished, mut is_gone } = self;
         runtime.block_on(async {
             let mut announced = pin!(async {
                 begun.cancelled().await;
@@ -122,10 +113,10 @@ impl Guard {
                 tokio::select! {
                     biased;
                     _ = &mut is_gone => return,
-                    signal = stops.recv() => {
+                    signal = signals.recv() => {
                         match (signal.kind, &on_hangup) {
                             (Kind::Dump, _) => {
-                                dumps.request();
+                                dumps.send_replace(());
                                 continue;
                             }
                             (Kind::Hangup, Some(reloads)) => {
@@ -205,7 +196,7 @@ mod os {
 
     use super::{INTERRUPT, Kind, Signal};
 
-    pub(super) struct Stops {
+    pub(super) struct Signals {
         interrupt: unix::Signal,
         terminate: unix::Signal,
         dump: unix::Signal,
@@ -213,7 +204,7 @@ mod os {
         hangup: Option<unix::Signal>,
     }
 
-    impl Stops {
+    impl Signals {
         pub(super) fn new(needs_hangup: bool) -> io::Result<Self> {
             let interrupt = signal(SignalKind::interrupt())?;
             let terminate = signal(SignalKind::terminate())?;
@@ -259,9 +250,9 @@ mod os {
 
     use super::{INTERRUPT, Signal};
 
-    pub(super) struct Stops;
+    pub(super) struct Signals;
 
-    impl Stops {
+    impl Signals {
         pub(super) fn new(_needs_hangup: bool) -> io::Result<Self> {
             Ok(Self)
         }

@@ -25,11 +25,15 @@ pub(crate) type FindCause<E> = fn(&E) -> Cause<'_>;
 
 /// Prints the cause and its sources, for a log.
 pub(crate) fn printed(cause: &Cause<'_>) -> String {
-    let error = match cause {
-        Cause::Source(error) => *error,
-        Cause::Text(text) => return text.to_string(),
-        Cause::Opaque => return "an error of a type that prints nothing".to_owned(),
-    };
+    match cause {
+        Cause::Source(error) => with_sources(*error),
+        Cause::Text(text) => text.to_string(),
+        Cause::Opaque => "an error of a type that prints nothing".to_owned(),
+    }
+}
+
+/// Prints an error and its sources in one line.
+pub(crate) fn with_sources(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -74,7 +74,7 @@ pub(crate) struct Core {
 }
 
 /// Returns a number that it never returned before. Each thread takes a block of numbers, so that threads do not contend.
-fn next_id() -> u64 {
+pub(crate) fn next_id() -> u64 {
     const BLOCK: u64 = 1 << 10;
     static BLOCKS: AtomicU64 = AtomicU64::new(0);
     thread_local! {

@@ -2,18 +2,15 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::task::coop::has_budget_remaining;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ambient::Inside;
 use super::caught::Caught;
@@ -22,7 +19,7 @@ use super::core::{Core, State};
 use super::end::adopt;
 pub(crate) use super::error::ReleaseErrorCause;
 use super::failure::Failure;
-use super::timeout::poll_limit;
+use super::timeout::within;
 use super::{Name, ReleaseError};
 use crate::resource::{Exit, PendingRelease};
 use crate::sync::{Class, catch, panic_words, quietly_drop};
@@ -279,25 +276,6 @@ pub(crate) fn end_of(outcome: &Result<(), ReleaseErrorCause>) -> Event {
 pub(crate) fn failed(core: &Core, resource: Name, source: ReleaseErrorCause) -> ReleaseError {
     crate::log::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
     ReleaseError { resource, source }
-}
-
-/// Limits a future like [`timeout`](super::timeout()), which is also a site: a release is one of its caller.
-async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut timer = pin!(None::<Sleep>);
-    let mut is_set = false;
-    poll_fn(|cx| {
-        let had_budget = has_budget_remaining();
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        if !std::mem::replace(&mut is_set, true) {
-            timer.set(Instant::now().checked_add(limit).map(sleep_until));
-        }
-        let Some(timer) = timer.as_mut().as_pin_mut() else { return Poll::Pending };
-        poll_limit(timer, had_budget, cx).map(|()| None)
-    })
-    .await
 }
 
 impl State {

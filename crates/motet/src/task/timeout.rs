@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -158,6 +159,12 @@ impl<F: Future> Timeout<F> {
         this.future.set(None);
         Poll::Ready(Err(TimeoutError(())))
     }
+}
+
+/// Limits a future like [`timeout()`], within an operation that is the site. Returns `None` if the limit has passed.
+pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut limited = pin!(timeout(limit, future));
+    poll_fn(|cx| limited.as_mut().poll_here(cx)).await.ok()
 }
 
 /// Polls the timer of a future, after the future. `had_budget` is `true` if there was budget before the poll of the future.

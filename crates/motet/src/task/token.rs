@@ -290,17 +290,13 @@ impl CancelToken {
         scope: &super::Scope,
         token: &tokio_util::sync::CancellationToken,
     ) -> Result<Self, super::ScopeClosedError<()>> {
-        let ours = Self::new();
-        let (theirs, cancelled) = (token.clone(), ours.clone());
+        let cancelled = Self::new();
+        let (theirs, cancels) = (token.clone(), cancelled.clone());
         let waits = async move {
             theirs.cancelled().await;
-            cancelled.cancel(Reason::requested("a token of tokio-util was cancelled"));
+            cancels.cancel(Reason::requested("a token of tokio-util was cancelled"));
         };
-        match scope.service("token of tokio-util", waits) {
-            Ok(task) => drop(task),
-            Err(closed) => return Err(closed.map(drop)),
-        }
-        Ok(ours)
+        scope.service("token of tokio-util", waits).map(|_| cancelled).map_err(|closed| closed.map(drop))
     }
 }
 
