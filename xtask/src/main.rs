@@ -318,3 +318,30 @@ fn many_seeds(args: &[&str]) -> Command {
 fn every_area() -> Result<(), String> {
     compare(&[])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_feature_is_documented_and_compiled_alone() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+        for (package, checked) in [("motet", &FEATURES[..]), ("motet-http", &HTTP_FEATURES)] {
+            let read = |file: &str| fs::read_to_string(root.join(package).join(file)).unwrap();
+            let (manifest, page) = (read("Cargo.toml"), read("src/lib.rs"));
+            let features = manifest.split_once("[features]\n").unwrap().1.split_once("\n[").unwrap().0;
+            let names = features.lines().filter_map(|line| line.split_once(" = [")).map(|(name, _)| name);
+            let table = page.split_once("# Features").unwrap().1;
+            for name in names.filter(|name| *name != "default") {
+                assert!(
+                    table.contains(&format!("`{name}`")),
+                    "the page of {package} lacks the feature {name}"
+                );
+                assert!(
+                    name == "full" || checked.contains(&name),
+                    "no check compiles {package}/{name} alone"
+                );
+            }
+        }
+    }
+}

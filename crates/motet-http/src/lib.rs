@@ -78,6 +78,9 @@ pub use client::{
 pub use connect::{Connections, ConnectionsBuilder, Fault, ReceivedBody, SendError, Versions};
 #[cfg(feature = "proxy")]
 pub use connect::{Proxy, ProxyError};
+/// The body of a request to a [`Server`].
+#[doc(no_inline)]
+pub use hyper::body::Incoming;
 pub use server::{
     Listener, MemoryConnector, MemoryListener, Peer, Readiness, Reserved, Served, Server, ServerBuilder,
     ServerConfigError, ServerStats,

@@ -43,7 +43,7 @@
 //! | give a simulation access to a program | [`sim`], and the crate `motet-testkit` for the tests |
 //!
 //! # Features
-//! All features except `cron` and `sim` are enabled by default. With `default-features = false`, only [`task`], [`resource`],
+//! The features up to `full` are enabled by default. With `default-features = false`, only [`task`], [`resource`],
 //! [`observe`], [`rng`], [`sim`] and [`Backoff`] are compiled.
 //!
 //! | Feature | Effect |
@@ -51,6 +51,9 @@
 //! | `batch`, `container`, `event`, `middleware`, `periodic`, `pool`, `queue`, `resilience`, `run`, `stream` | the module with this name |
 //! | `json` | [`ScopeView::to_json`](observe::ScopeView::to_json) |
 //! | `full` | all of the features above |
+//! | `metrics` | [`observe`]: the numbers of all components, through the facade `metrics`, for Prometheus and others |
+//! | `systemd` | [`run`]: readiness and the shutdown are reported to systemd |
+//! | `tokio-util` | [`task`]: a `CancelToken` from and to a `CancellationToken` of tokio-util |
 //! | `cron` | [`periodic`]: jobs at times of the calendar, in UTC or in a time zone of [jiff](https://docs.rs/jiff) |
 //! | `sim` | lets the simulator of `motet-testkit` control the program; outside of a simulation nothing changes. For dev-dependencies |
 //!

@@ -60,7 +60,8 @@ pub struct ApiClientStats {
 }
 
 impl ApiClient {
-    /// Creates a builder for a client whose connections belong to `scope`.
+    /// Creates a builder for a client whose connections belong to `scope`, and end with it. In a program with phases, that is the
+    /// scope of a later phase than that of the code that makes the calls.
     pub fn builder(scope: &Scope) -> ApiClientBuilder {
         ApiClientBuilder::new(scope)
     }

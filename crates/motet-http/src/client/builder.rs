@@ -358,8 +358,8 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Sets the configuration of TLS, in place of the certificates of the system. It must not name protocols (ALPN): the
-    /// versions do.
+    /// Sets the configuration of TLS, in place of the certificates of the system, which are read once per process. It must
+    /// not name protocols (ALPN): the versions do.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
         self.connections = self.connections.tls(config);

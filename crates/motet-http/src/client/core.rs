@@ -11,11 +11,13 @@ use std::time::Duration;
 use motet::mutant;
 use motet::observe::Registration;
 use motet::resilience::{
-    self, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Pipeline, RejectedError, Retry,
+    self, BreakerState, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Pipeline, PolicyKind,
+    RejectedError, Retry,
 };
 use motet::task::timeout_at;
 use tokio::task::yield_now;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::coding::{Codings, Rest};
 use super::defaults::Defaults;
@@ -24,6 +26,7 @@ use super::exchange::{Exchange, Limits};
 use super::host::{Host, Places};
 use super::judge::{self, Repeat};
 use super::request::{Reads, Request};
+use super::request_line::RequestLine;
 use super::target::Base;
 use super::{ByStatus, ClientConfigError, Error, Response, redirect};
 use crate::connect::Connections;
@@ -85,7 +88,14 @@ impl Call<'_> {
 }
 
 impl Core {
+    /// Carries out a call, in a span that names its method and its host. The path may contain a secret.
     pub(super) async fn call(&self, request: &mut Request) -> Result<Response, Error> {
+        let RequestLine { method, uri } = &*request.line;
+        let span = tracing::info_span!("http_call", %method, host = uri.host(), port = uri.port_u16());
+        self.run(request).instrument(span).await
+    }
+
+    async fn run(&self, request: &mut Request) -> Result<Response, Error> {
         let deadline = request.settings.deadline.or_else(|| self.deadline(request));
         let attempts = AtomicU32::new(0);
         let Some(deadline) = deadline else { return self.follow(request, None, &attempts).await };
@@ -209,6 +219,10 @@ impl Core {
         let place = self.place(call).await.map_err(|rejected| {
             call.error(ErrorKind::Rejected(rejected.by())).hinted(rejected.retry_after())
         })?;
+        if matches!(self.breaker(call.host).state(), BreakerState::Open | BreakerState::ForcedOpen) {
+            // It opened while the call was in line.
+            return Err(call.error(ErrorKind::Rejected(PolicyKind::CircuitBreaker)));
+        }
         let number = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let is_below_base = self.base.as_ref().is_some_and(|base| ptr::eq(&base.host, call.host));
         let Some(mut outgoing) = call.request.outgoing(&self.defaults, is_below_base) else {

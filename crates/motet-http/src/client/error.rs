@@ -176,6 +176,16 @@ impl Error {
         &self.0.kind
     }
 
+    /// Returns the reason with its causes as text, without the method and the URL: for a table that has the URL already. `Display`
+    /// of the error has both.
+    #[must_use]
+    pub fn reason(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| {
+            write!(f, "{}", self.0.kind)?;
+            write_causes(f, &self.0.kind)
+        })
+    }
+
     /// Returns the reason, by value.
     #[must_use]
     pub fn into_kind(self) -> ErrorKind {

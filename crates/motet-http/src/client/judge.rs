@@ -25,7 +25,8 @@ use super::{Error, Response};
 ///
 /// The [method](http::Method::is_idempotent) of a call, or its caller, decides whether it may be repeated.
 /// `Retry-After` is the shortest delay. A longer one than the [limit](super::ApiClientBuilder::max_retry_after) of the
-/// client ends the call.
+/// client, 20 s by default, ends the call, also with a retry of your own: a retry that is to wait longer needs both, that limit
+/// and that of [`Retry::follow_hints_for`](motet::resilience::Retry::follow_hints_for).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByStatus;
 

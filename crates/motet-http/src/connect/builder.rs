@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use super::NameSources;
 #[cfg(feature = "proxy")]
 use super::Proxy;
-use super::{AddressFilter, Connections, Dial, Duplex, Kept, Plan, ScopeExecutor, connector};
+use super::kept::{IdleEnds, Kept};
+use super::{AddressFilter, Connections, Dial, Duplex, Plan, ScopeExecutor, connector};
 use crate::Host;
 use crate::client::{BoxError, ClientConfigError};
 
@@ -247,8 +248,8 @@ impl ConnectionsBuilder {
         self
     }
 
-    /// Sets the configuration of TLS, in place of the certificates of the system. It must not name protocols (ALPN):
-    /// the versions do.
+    /// Sets the configuration of TLS, in place of the certificates of the system, which are read once per process. It must
+    /// not name protocols (ALPN): the versions do.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
         self.tls = Some(config.into());
@@ -304,10 +305,11 @@ impl ConnectionsBuilder {
         }
         if let Some(bytes) = self.max_head {
             if bytes < LEAST_HEAD {
-                return Err(ClientConfigError::new("`max_head` is below 8 KiB"));
+                return Err(ClientConfigError::new("`max_head` is below 8 KiB; it must be at least that"));
             }
             http.http1_max_buf_size(bytes);
         }
+        let kept = Kept::new(self.max_idle_in_all, self.max_open, self.max_age);
         let connector = connector(Plan {
             filter: self.filter,
             dial: self.dial,
@@ -320,9 +322,10 @@ impl ConnectionsBuilder {
             proxy: self.proxy.clone(),
             within: self.connect,
             most_head: self.max_head.unwrap_or(MOST_HEAD),
-            kept: Kept::new(self.max_idle_in_all, self.max_open, self.max_age),
+            kept: Arc::clone(&kept),
         });
         Ok(Connections {
+            _idle: Arc::new(IdleEnds(kept)),
             http: http.build(connector),
             #[cfg(feature = "proxy")]
             proxy: self.proxy.filter(|_| self.versions.sends_host()),

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 #[cfg(feature = "http2")]
 use h2::Reason;
@@ -13,7 +14,8 @@ use motet::task::Scope;
 #[cfg(feature = "proxy")]
 use super::Proxy;
 use super::error::find;
-use super::line::{GivenUp, OfLine};
+use super::kept::IdleEnds;
+use super::line::{GivenUp, Line, OfLine};
 use super::sending::SendFailure;
 use super::upload::CallEnd;
 use super::{ConnectError, ConnectionsBuilder, Connector, ReceivedBody, SendError, Sending};
@@ -60,6 +62,8 @@ use crate::client::{Body, Outgoing};
 /// ```
 #[derive(Clone)]
 pub struct Connections {
+    /// Dropped first.
+    pub(super) _idle: Arc<IdleEnds>,
     pub(super) http: legacy::Client<Connector, Outgoing>,
     /// The proxy of requests that are forwarded, if there is one.
     #[cfg(feature = "proxy")]
@@ -68,7 +72,8 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Creates a builder for connections that belong to `scope`.
+    /// Creates a builder for connections that belong to `scope`, and end with it. In a program with phases, that is the scope of
+    /// a later phase than that of the code that sends requests.
     pub fn builder(scope: &Scope) -> ConnectionsBuilder {
         ConnectionsBuilder::new(scope)
     }
@@ -129,17 +134,27 @@ impl Connections {
         if error.is_connect() {
             return SendError::Connect(error.into());
         }
-        if find::<GivenUp>(&error).is_some() {
+        let line = line_of(&error);
+        if find::<GivenUp>(&error).is_some() || line.as_ref().is_some_and(|line| line.has_refused()) {
             return SendError::Refused(error.into());
         }
         if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
-            return SendError::RequestBody(error.into());
+            // hyper also reports that the task of the connection is gone, which ends with the scope.
+            return if self.scope.is_cancelled() {
+                SendError::Closed
+            } else {
+                SendError::RequestBody(error.into())
+            };
         }
         #[cfg(feature = "http2")]
         if find(&error).is_some_and(is_refusal) {
             return SendError::Refused(error.into());
         }
-        if is_stale(&error) { SendError::Stale(error.into()) } else { SendError::Transport(error.into()) }
+        if line.is_some_and(|line| line.is_stale()) {
+            SendError::Stale(error.into())
+        } else {
+            SendError::Transport(error.into())
+        }
     }
 }
 
@@ -148,12 +163,11 @@ fn stated_length<B>(request: &Request<B>) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Returns `true` if the connection had been used before, and no byte of this response arrived.
-fn is_stale(error: &legacy::Error) -> bool {
-    let Some(connected) = error.connect_info() else { return false };
+/// The connection of a failed request, if it had one.
+fn line_of(error: &legacy::Error) -> Option<Arc<Line>> {
     let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    extras.remove::<OfLine>().is_some_and(|OfLine(line)| line.is_stale())
+    error.connect_info()?.get_extras(&mut extras);
+    extras.remove::<OfLine>().map(|OfLine(line)| line)
 }
 
 impl fmt::Debug for Connections {

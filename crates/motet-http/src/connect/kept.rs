@@ -84,6 +84,17 @@ impl Kept {
     }
 }
 
+/// Closes the idle connections when the last handle of them is dropped, the longest idle first. hyper-util would close
+/// them in the order of a hash map, which differs between two runs of a seed.
+#[derive(Debug)]
+pub(super) struct IdleEnds(pub(super) Arc<Kept>);
+
+impl Drop for IdleEnds {
+    fn drop(&mut self) {
+        self.0.give_up(usize::MAX);
+    }
+}
+
 /// A connection that is open or being opened.
 #[derive(Debug)]
 pub(super) struct Open(Arc<Kept>);

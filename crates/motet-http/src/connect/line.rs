@@ -1,5 +1,6 @@
 //! The state of a connection beneath hyper: whether it is in use, its age, and the bytes of its response heads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::iter;
@@ -12,7 +13,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frame_scan::FrameScan;
+use super::frame_scan::{Frame, FrameScan};
 use super::head_scan::HeadScan;
 use super::kept::Kept;
 use super::upload;
@@ -26,7 +27,8 @@ pub(super) struct GivenUp;
 ///
 /// # Ordering
 /// The calls of a connection may report late, from another thread: a response may end after the next request has begun.
-/// Such a connection counts as in use until the response of that request ends.
+/// Such a connection counts as in use until the response of that request ends. With HTTP/2 the frames decide: the connection
+/// is in use from the first frame of a request until both sides have ended its stream, or one has reset it.
 pub(crate) struct Line {
     kept: Arc<Kept>,
     /// The end of life of the connection.
@@ -40,8 +42,12 @@ struct LineState {
     scan: HeadScan,
     /// The number of responses whose heads have arrived.
     answers: u64,
-    /// The number of responses that have not ended.
+    /// The number of responses that have not ended; for HTTP/1.1.
     open: usize,
+    /// The streams of HTTP/2 that are open, by number.
+    streams: BTreeMap<u32, Sides>,
+    /// The highest number of a stream so far.
+    last_stream: u32,
     /// `true` if a byte was written after the last response head.
     wrote: bool,
     /// The number among the idle connections.
@@ -50,6 +56,20 @@ struct LineState {
     /// `true` once the connection was dropped. Its last response may end later, and must not make it idle.
     is_gone: bool,
     reader: Option<Waker>,
+}
+
+/// The sides that have ended their part of a stream.
+#[derive(Clone, Copy, Default)]
+struct Sides {
+    is_sent: bool,
+    is_received: bool,
+}
+
+/// The side that wrote a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
 }
 
 impl Line {
@@ -62,6 +82,8 @@ impl Line {
                 scan: HeadScan::new(most_head),
                 answers: 0,
                 open: 0,
+                streams: BTreeMap::new(),
+                last_stream: 0,
                 wrote: false,
                 idle: None,
                 is_given_up: false,
@@ -71,20 +93,29 @@ impl Line {
         })
     }
 
-    /// Notes the head of a response. The response ends when the returned guard is dropped.
-    pub(super) fn answered(self: &Arc<Self>) -> Answering {
+    /// Notes the head of a response. With HTTP/1.1 the response ends when the returned guard is dropped.
+    pub(super) fn answered(self: &Arc<Self>) -> Option<Answering> {
         let mut state = self.state();
         state.answers += 1;
+        if self.is_shared {
+            return None;
+        }
         state.open += 1;
         state.wrote = false;
         state.scan.end();
-        Answering { number: state.answers, line: Arc::clone(self) }
+        Some(Answering { number: state.answers, line: Arc::clone(self) })
     }
 
     /// Returns `true` if the connection has answered before, and no byte of the awaited response has arrived.
     pub(super) fn is_stale(&self) -> bool {
         let state = self.state();
         !self.is_shared && state.answers > 0 && state.open == 0 && state.scan.seen() == 0
+    }
+
+    /// Returns `true` if the connection was closed while it had no requests, and a failed request was none of it: with HTTP/2,
+    /// where hyper hides [`GivenUp`].
+    pub(super) fn has_refused(&self) -> bool {
+        self.is_shared && self.state().is_given_up
     }
 
     /// Closes the connection if it is idle under this number.
@@ -125,35 +156,77 @@ impl Line {
         {
             let mut state = self.state();
             state.open -= 1;
-            if !self.is_shared && number == state.answers {
+            if number == state.answers {
                 state.scan.restart();
             }
-            if state.open > 0 || (state.wrote && !self.is_shared) {
+            if state.is_begun() {
                 return;
             }
         }
         self.rest();
     }
 
-    /// Notes that bytes are about to be written, of a request or not. Returns `true` if the server may have begun to answer.
-    fn begin(&self, is_request: bool) -> Result<bool, GivenUp> {
-        let (is_begun, idle) = {
+    /// Notes that bytes of a request are about to be written, over HTTP/1.1. Returns `true` if the server may have begun to
+    /// answer.
+    fn begin(&self) -> Result<bool, GivenUp> {
+        self.take(|state| {
+            let is_begun = state.is_begun();
+            state.wrote = true;
+            is_begun
+        })
+    }
+
+    /// Notes that the first frame of a request is about to be written.
+    fn open_stream(&self, stream: u32) -> Result<(), GivenUp> {
+        self.take(|state| {
+            // Trailers are also headers, and a write may be tried several times.
+            if stream > state.last_stream {
+                state.last_stream = stream;
+                state.streams.insert(stream, Sides::default());
+            }
+        })
+    }
+
+    /// Fails if the connection was given up.
+    fn check(&self) -> Result<(), GivenUp> {
+        if self.state().is_given_up { Err(GivenUp) } else { Ok(()) }
+    }
+
+    /// Takes the connection out of the table of idle connections.
+    fn take<T>(&self, note: impl FnOnce(&mut LineState) -> T) -> Result<T, GivenUp> {
+        let (noted, idle) = {
             let mut state = self.state();
             if state.is_given_up {
                 return Err(GivenUp);
             }
-            let is_begun = state.is_begun();
-            if !is_request {
-                // An idle connection stays idle.
-                return Ok(is_begun);
-            }
-            state.wrote = true;
-            (is_begun, state.idle.take())
+            (note(&mut state), state.idle.take())
         };
         if let Some(number) = idle {
             self.kept.remove(number);
         }
-        Ok(is_begun)
+        Ok(noted)
+    }
+
+    /// Notes a frame that one side has written. The connection becomes idle when its last stream has ended.
+    fn note(self: &Arc<Self>, frame: Frame, side: Side) {
+        if !frame.is_reset && !frame.is_last {
+            return;
+        }
+        {
+            let mut state = self.state();
+            let Some(sides) = state.streams.get_mut(&frame.stream) else { return };
+            sides.is_sent |= side == Side::Client;
+            sides.is_received |= side == Side::Server;
+            let is_over = frame.is_reset || (sides.is_sent && sides.is_received);
+            if !is_over {
+                return;
+            }
+            state.streams.remove(&frame.stream);
+            if !state.streams.is_empty() {
+                return;
+            }
+        }
+        self.rest();
     }
 
     /// Notes whether the peer takes the written bytes. With HTTP/2 that is not a matter of one request.
@@ -213,22 +286,32 @@ pub(crate) struct Wire<S> {
     line: Arc<Line>,
     /// The failure of a write. Further writes wait.
     failed: Option<io::Error>,
-    /// The frames that were written; for HTTP/2.
-    frames: FrameScan,
+    /// The frames that were written and read; for HTTP/2.
+    written: FrameScan,
+    read: FrameScan,
 }
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line, failed: None, frames: FrameScan::new() }
+        Self { stream, line, failed: None, written: FrameScan::of_client(), read: FrameScan::of_server() }
     }
 
-    /// Notes that these bytes are about to be written. Returns `true` if the server may have begun to answer.
-    fn begin<'b>(&self, mut bufs: impl Iterator<Item = &'b [u8]>) -> io::Result<bool> {
-        let is_request = !self.line.is_shared || {
-            let mut frames = self.frames.clone();
-            bufs.any(|buf| frames.feed(buf))
-        };
-        self.line.begin(is_request).map_err(io::Error::other)
+    /// Notes that these bytes are about to be written. Returns `true` if the server may have begun to answer over HTTP/1.1.
+    fn begin<'b>(&self, bufs: impl Iterator<Item = &'b [u8]>) -> io::Result<bool> {
+        if !self.line.is_shared {
+            return self.line.begin().map_err(io::Error::other);
+        }
+        // Other frames leave an idle connection idle.
+        let mut begun = self.line.check();
+        let mut frames = self.written.clone();
+        for buf in bufs {
+            frames.feed(buf, |frame| {
+                if frame.has_headers && begun.is_ok() {
+                    begun = self.line.open_stream(frame.stream);
+                }
+            });
+        }
+        begun.map(|()| false).map_err(io::Error::other)
     }
 
     /// Notes the bytes that were written.
@@ -237,7 +320,7 @@ impl<S> Wire<S> {
         if self.line.is_shared {
             for buf in bufs {
                 let length = left.min(buf.len());
-                self.frames.feed(&buf[..length]);
+                self.written.feed(&buf[..length], |frame| self.line.note(frame, Side::Client));
                 left -= length;
             }
         }
@@ -300,8 +383,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             return Poll::Ready(Err(failure));
         }
         read?;
-        if !self.line.is_shared {
-            let fed = self.line.state().scan.feed(&buf.filled()[before..]);
+        let this = &mut *self;
+        let bytes = &buf.filled()[before..];
+        if this.line.is_shared {
+            this.read.feed(bytes, |frame| this.line.note(frame, Side::Server));
+        } else {
+            let fed = this.line.state().scan.feed(bytes);
             fed.map_err(io::Error::other)?;
         }
         Poll::Ready(Ok(()))

@@ -26,10 +26,14 @@ mod tunnel;
 mod upload;
 
 use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::sync::OnceLock;
 use std::time::Duration;
 
 #[cfg(feature = "tls")]
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+#[cfg(feature = "tls")]
+use rustls::crypto::CryptoProvider;
 
 pub use builder::{ConnectionsBuilder, Versions};
 pub use connections::Connections;
@@ -81,6 +85,28 @@ fn connector(plan: Plan) -> Connector {
     ConnectDeadline::new(dialer, within, kept, most_head, is_http2)
 }
 
+/// The configuration that trusts the certificates of the system. They are read once, which takes milliseconds: a test in virtual
+/// time creates a client in each of its hundreds of runs.
+#[cfg(feature = "tls")]
+static TRUSTED: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+
+/// Trusts the certificates of the system, so that a private CA works as elsewhere on the machine; the bundled ones if the system
+/// has none.
+#[cfg(feature = "tls")]
+fn trusted() -> Arc<rustls::ClientConfig> {
+    let provider = CryptoProvider::get_default().cloned();
+    let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+    let versions = || {
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider));
+        builder.with_safe_default_protocol_versions().expect("a provider supports a version of TLS")
+    };
+    let roots = versions().with_native_roots().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no system certificates; using the bundled Mozilla roots");
+        versions().with_webpki_roots()
+    });
+    Arc::new(roots.with_no_client_auth())
+}
+
 /// Performs the TLS handshake of `https` URLs.
 #[cfg(feature = "tls")]
 fn with_tls(
@@ -88,20 +114,8 @@ fn with_tls(
     config: Option<Arc<rustls::ClientConfig>>,
     versions: Versions,
 ) -> HttpsConnector<Dialer> {
-    let builder = HttpsConnectorBuilder::new();
-    let builder = match config {
-        Some(config) => builder.with_tls_config(Arc::unwrap_or_clone(config)),
-        // The certificates of the system, so that a private CA works as elsewhere on the machine; the bundled ones if
-        // the system has none.
-        None => match builder.with_native_roots() {
-            Ok(builder) => builder,
-            Err(error) => {
-                tracing::warn!(%error, "no system certificates; using the bundled Mozilla roots");
-                HttpsConnectorBuilder::new().with_webpki_roots()
-            }
-        },
-    };
-    let builder = builder.https_or_http();
+    let config = config.unwrap_or_else(|| Arc::clone(TRUSTED.get_or_init(trusted)));
+    let builder = HttpsConnectorBuilder::new().with_tls_config(Arc::unwrap_or_clone(config)).https_or_http();
     match versions {
         Versions::Http1 => builder.enable_http1().wrap_connector(dialer),
         #[cfg(feature = "http2")]

@@ -72,9 +72,10 @@ impl Proxy {
         Self::from_variables(|name| match env::var(name) {
             Ok(value) => Some(Ok(value)),
             Err(VarError::NotPresent) => None,
-            Err(VarError::NotUnicode(_)) => {
-                Some(Err(ProxyError { origin: name, problem: "it is not UTF-8" }))
-            }
+            Err(VarError::NotUnicode(_)) => Some(Err(ProxyError {
+                origin: name,
+                problem: "it is not UTF-8; write a URL such as `http://proxy:3128`",
+            })),
         })
     }
 
@@ -164,7 +165,9 @@ impl Via {
 /// Refuses what [`Matcher`] would skip or understand as something else.
 fn check(origin: &'static str, url: &str) -> Result<(), ProxyError> {
     let error = |problem| Err(ProxyError { origin, problem });
-    let Ok(uri) = url.parse::<Uri>() else { return error("it is not a URL of a proxy") };
+    let Ok(uri) = url.parse::<Uri>() else {
+        return error("it is not the URL of a proxy; write one such as `http://proxy:3128`");
+    };
     // Without a scheme, `host:port` is an authority.
     match uri.scheme_str() {
         Some("http") | None => {}
@@ -177,7 +180,7 @@ fn check(origin: &'static str, url: &str) -> Result<(), ProxyError> {
     }
     match uri.authority() {
         Some(authority) if !authority.host().is_empty() => Ok(()),
-        _ => error("it has no host"),
+        _ => error("it has no host; write a URL such as `http://proxy:3128`"),
     }
 }
 

@@ -44,7 +44,7 @@ impl Future for Sending {
             let of_body = self.end.as_ref().and_then(CallEnd::take_failure);
             SendFailure { error, of_body }
         })?;
-        let answering = answer.extensions_mut().remove::<OfLine>().map(|OfLine(line)| line.answered());
+        let answering = answer.extensions_mut().remove::<OfLine>().and_then(|OfLine(line)| line.answered());
         let mut end = self.end.take();
         end.iter_mut().for_each(CallEnd::answered);
         Poll::Ready(Ok(answer.map(|body| ReceivedBody::new(body, answering, end))))
@@ -58,7 +58,7 @@ impl Future for Sending {
 /// that was not sent completely.
 pub struct ReceivedBody {
     body: Incoming,
-    /// Dropped at the end of the body: the connection is then free.
+    /// Dropped at the end of the body: the connection is then free. `None` with HTTP/2.
     answering: Option<Answering>,
     /// Dropped with it: the unsent rest of the request is dropped then.
     end: Option<CallEnd>,

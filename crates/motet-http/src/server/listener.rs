@@ -26,8 +26,9 @@ pub trait Listener: Send + 'static {
     /// waits without end.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
 
-    /// Stops listening, and returns the connections that have arrived and were not accepted.
-    fn close(self) -> Vec<(Self::Stream, Option<SocketAddr>)>;
+    /// Stops listening, and returns at most `limit` of the connections that have arrived and were not accepted. The others
+    /// are closed.
+    fn close(self, limit: usize) -> Vec<(Self::Stream, Option<SocketAddr>)>;
 
     /// Prepares a connection. It is to be closed when its client acknowledges nothing for `unread`, if the transport can
     /// do that.
@@ -46,11 +47,14 @@ impl Listener for TcpListener {
         Self::accept(self).await.map(|(stream, peer)| (stream, Some(peer)))
     }
 
-    fn close(self) -> Vec<(TcpStream, Option<SocketAddr>)> {
+    fn close(self, limit: usize) -> Vec<(TcpStream, Option<SocketAddr>)> {
         // tokio sees them only after its driver has run; the kernel knows them now.
         let Ok(listener) = self.into_std() else { return Vec::new() };
         let mut backlog = Vec::new();
-        while let Ok((stream, peer)) = listener.accept() {
+        // Clients may connect faster than their connections are taken.
+        while backlog.len() < limit
+            && let Ok((stream, peer)) = listener.accept()
+        {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             backlog.extend(stream.ok().map(|stream| (stream, Some(peer))));
         }
@@ -71,10 +75,12 @@ impl Listener for UnixListener {
         Self::accept(self).await.map(|(stream, _)| (stream, None))
     }
 
-    fn close(self) -> Vec<(UnixStream, Option<SocketAddr>)> {
+    fn close(self, limit: usize) -> Vec<(UnixStream, Option<SocketAddr>)> {
         let Ok(listener) = self.into_std() else { return Vec::new() };
         let mut backlog = Vec::new();
-        while let Ok((stream, _)) = listener.accept() {
+        while backlog.len() < limit
+            && let Ok((stream, _)) = listener.accept()
+        {
             let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
             backlog.extend(stream.ok().map(|stream| (stream, None)));
         }

@@ -83,9 +83,9 @@ impl Listener for MemoryListener {
         }
     }
 
-    fn close(mut self) -> Vec<(DuplexStream, Option<SocketAddr>)> {
+    fn close(mut self, limit: usize) -> Vec<(DuplexStream, Option<SocketAddr>)> {
         self.0.close();
-        std::iter::from_fn(|| self.0.try_recv().ok()).map(|stream| (stream, None)).collect()
+        std::iter::from_fn(|| self.0.try_recv().ok()).take(limit).map(|stream| (stream, None)).collect()
     }
 }
 

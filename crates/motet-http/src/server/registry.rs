@@ -65,6 +65,11 @@ impl Registry {
         Arc::new(Self { limits, state: Mutex::default(), open: watch::Sender::new(0) })
     }
 
+    /// The number of connections that can be open at once.
+    pub(super) fn most_open(&self) -> usize {
+        self.limits.in_all.saturating_add(self.limits.reserved)
+    }
+
     fn state(&self) -> MutexGuard<'_, RegistryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

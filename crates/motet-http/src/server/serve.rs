@@ -277,9 +277,9 @@ where
         }
     }
 
-    /// Serves the connections in the backlog, and closes the listener.
+    /// Serves the connections in the backlog, up to the limit, and closes the listener.
     fn take_backlog<L: Listener>(&self, listener: L) {
-        for (stream, peer) in listener.close() {
+        for (stream, peer) in listener.close(self.registry.most_open()) {
             let state = Arc::new(ConnectionState::new(self.origin));
             if let Admission::Admitted(place) = self.registry.admit(ip(peer), &state) {
                 self.serve::<L>(stream, peer, state, place);

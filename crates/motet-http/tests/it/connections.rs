@@ -1,18 +1,23 @@
 //! The lower half of a client: one request is one attempt.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use motet::stream::{Yielder, try_generator};
-use motet::task::{Either, Nursery, race, scope};
-use motet_http::{Body, Connections, SendError};
+use motet::task::{CancelToken, Either, Nursery, Reason, Scope, race, scope};
+use motet_http::{ApiClient, Body, Connections, Host, MemoryListener, SendError, Server};
+use motet_testkit::sim::sim;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::harness::{Connection, scripted, test};
 
@@ -147,4 +152,68 @@ async fn connection_ends_with_its_scope_and_later_sends_fail() {
         assert!(matches!(error, SendError::Closed), "{error:?}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn request_in_flight_is_refused_as_closed_when_the_scope_of_its_connections_ends() {
+    test(async |n| {
+        let asked = Arc::new(Notify::new());
+        let asks = Arc::clone(&asked);
+        let (base, _) = scripted(n, move |mut connection: Connection| {
+            let asks = Arc::clone(&asks);
+            async move {
+                let _request = connection.request().await;
+                asks.notify_one();
+                connection.closed().await;
+            }
+        })
+        .await;
+        let (tell, told) = oneshot::channel();
+        let owner = n.spawn("owner", async move {
+            let owned = scope(async |inner: &Nursery| {
+                let connections = Connections::builder(inner).build().unwrap();
+                assert!(tell.send((connections, Scope::clone(inner))).is_ok());
+                pending::<Result<(), Infallible>>().await
+            });
+            assert!(owned.await.is_err());
+        });
+        let (connections, inner) = told.await.unwrap();
+        let ends = async {
+            asked.notified().await;
+            inner.cancel(Reason::requested("the shutdown"));
+        };
+        let (sent, ()) = tokio::join!(connections.send(post(&base, "event")), ends);
+        let error = sent.unwrap_err();
+        assert!(matches!(error, SendError::Closed), "{error:?}");
+        owner.await.unwrap();
+    })
+    .await;
+}
+
+#[test]
+fn idle_connections_to_several_hosts_end_in_the_same_order_in_both_runs_of_a_seed() {
+    sim(|| async {
+        scope(async |n: &Nursery| {
+            let mut hosts = BTreeMap::new();
+            for name in ["a", "b", "c", "d", "e"] {
+                let (listener, connector) = MemoryListener::new();
+                hosts.insert(name, connector);
+                let router = Router::new().fallback(async || "hello");
+                n.service(
+                    name,
+                    async move { Server::new().serve(listener, router, CancelToken::new()).await },
+                );
+            }
+            let dial = move |host: Host| hosts[host.name()].connect();
+            let api = ApiClient::builder(n).connect_by(dial).build().unwrap();
+            for name in ["a", "b", "c", "d", "e"] {
+                api.get(&format!("http://{name}/")).fetch().await.unwrap();
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    })
+    .seeds(5)
+    .run();
 }

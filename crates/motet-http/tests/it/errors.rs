@@ -76,6 +76,8 @@ async fn refused_connection_is_a_connect_error_after_retries() {
         let begin = format!("POST {base}/: cannot connect: no connection to {address}: ");
         let text = error.to_string();
         assert!(text.starts_with(&begin) && text.matches("refused").count() == 1, "{text}");
+        let reason = error.reason().to_string();
+        assert!(reason.starts_with("cannot connect: ") && text.contains(&reason), "{reason}");
         assert!(text.ends_with(" (attempt 3)") && error.source().is_none(), "{text}");
     })
     .await;

@@ -1,5 +1,6 @@
 //! Limits: calls in flight, and bodies.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
-use motet::resilience::PolicyKind;
+use http::StatusCode;
+use motet::resilience::{CircuitBreaker, CircuitBreakers, PolicyKind};
 use motet::task::gather;
 use motet_http::ErrorKind;
 use tokio::sync::Semaphore;
@@ -130,4 +132,31 @@ impl http_body::Body for Endless {
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
         std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(&[0; 1024])))))
     }
+}
+
+#[tokio::test]
+async fn call_in_line_is_rejected_when_the_breaker_of_its_host_opens() {
+    test(async |n| {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        let fails = get(async move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            StatusCode::INTERNAL_SERVER_ERROR
+        });
+        let base = serve(n, Router::new().route("/", fails)).await;
+        let breaker = CircuitBreaker::builder().consecutive_failures(4);
+        let breakers = CircuitBreakers::with_builder(NonZeroUsize::MIN, breaker).unwrap();
+        let api =
+            builder(n, &base).breakers(breakers).without_retry().max_in_flight(2, 1_000).build().unwrap();
+        let ended = gather((0..100).map(|_| api.get("/").fetch())).await;
+        let rejected = |error: &motet_http::Error| {
+            matches!(error.kind(), ErrorKind::Rejected(PolicyKind::CircuitBreaker))
+        };
+        let rejected = ended.iter().filter(|ended| ended.as_ref().is_err_and(rejected)).count();
+        // Four fail, and one more is in flight then.
+        let sent = calls.load(Ordering::SeqCst);
+        assert!((4..=5).contains(&sent), "{sent} calls were sent to a host that fails");
+        assert_eq!(rejected, 100 - sent);
+    })
+    .await;
 }

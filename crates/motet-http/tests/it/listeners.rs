@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::routing::get;
 use axum::{Extension, Router};
 use motet::task::{CancelToken, Nursery, Reason, timeout};
-use motet_http::{ApiClient, MemoryListener, Peer, Served, Server, Versions};
+use motet_http::{ApiClient, Listener as _, MemoryListener, Peer, Served, Server, Versions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -153,4 +153,23 @@ async fn tls_configuration_that_offers_http2_is_refused() {
         let built = Server::builder().tls(tls(protocols).0).build();
         assert_eq!(built.is_ok(), is_good, "{built:?}");
     }
+}
+
+#[tokio::test]
+async fn closed_listener_returns_no_more_connections_than_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("http");
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
+    let (memory, connector) = MemoryListener::new();
+    let mut clients = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        clients.0.push(TcpStream::connect(address).await.unwrap());
+        clients.1.push(UnixStream::connect(&path).await.unwrap());
+        clients.2.push(connector.connect().await.unwrap());
+    }
+    assert_eq!((tcp.close(2).len(), unix.close(2).len(), memory.close(2).len()), (2, 2, 2));
+    let mut rest = Vec::new();
+    assert_eq!(clients.2[2].read_to_end(&mut rest).await.unwrap(), 0);
 }

@@ -20,6 +20,7 @@ mod proxies;
 mod redirects;
 mod retries;
 mod server;
+mod spans;
 mod transport;
 mod uploads;
 mod versions;

@@ -16,7 +16,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use motet::stream::{Yielder, try_generator};
-use motet::task::{Scope, race, timeout};
+use motet::task::{Either, Scope, race, timeout};
 use motet_http::{Body, Connections, ReceivedBody, SendError, Versions};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
@@ -134,19 +134,7 @@ async fn answer_that_arrived_before_a_reset_reaches_the_caller() {
 #[tokio::test]
 async fn connection_opened_by_a_body_outlives_the_call_of_the_body() {
     test(async |n| {
-        let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (asks, goes_on) = (Arc::clone(&asked), Arc::clone(&go_on));
-        let shared = h2(n, move |request| {
-            let (asks, goes_on) = (Arc::clone(&asks), Arc::clone(&goes_on));
-            async move {
-                if request.uri().path() == "/hook" {
-                    asks.notify_one();
-                    goes_on.notified().await;
-                }
-                "answer".to_owned()
-            }
-        })
-        .await;
+        let (shared, asked, go_on) = holding(n).await;
         let (silent, _) = scripted(n, async |_: Connection| std::future::pending().await).await;
         let source = Connections::builder(n).versions(Versions::Http2).build().unwrap();
         let opened = Arc::new(Notify::new());
@@ -171,6 +159,68 @@ async fn connection_opened_by_a_body_outlives_the_call_of_the_body() {
         };
         let (answered, ()) = tokio::join!(beside, upload);
         assert_eq!(answered.unwrap(), (200, "answer".into()));
+    })
+    .await;
+}
+
+/// Serves HTTP/2: a call of `/hook` is answered once it may go on.
+async fn holding(n: &Scope) -> (String, Arc<Notify>, Arc<Notify>) {
+    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (asks, goes_on) = (Arc::clone(&asked), Arc::clone(&go_on));
+    let base = h2(n, move |request| {
+        let (asks, goes_on) = (Arc::clone(&asks), Arc::clone(&goes_on));
+        async move {
+            if request.uri().path() == "/hook" {
+                asks.notify_one();
+                goes_on.notified().await;
+            }
+            "answer".to_owned()
+        }
+    })
+    .await;
+    (base, asked, go_on)
+}
+
+#[tokio::test]
+async fn http2_connection_that_waits_for_a_response_is_not_closed_for_its_age_or_a_slot() {
+    test(async |n| {
+        let builder = || Connections::builder(n).versions(Versions::Http2);
+        for (builder, is_limited) in
+            [(builder().max_age(Duration::ZERO), false), (builder().max_open(1), true)]
+        {
+            let (base, asked, go_on) = holding(n).await;
+            let (other, ..) = holding(n).await;
+            let connections = builder.build().unwrap();
+            let get = |base: &str| Request::get(format!("{base}/first")).body(Body::empty()).unwrap();
+            let others = async {
+                asked.notified().await;
+                assert_eq!(exchange(&connections, get(&base)).await.unwrap(), (200, "answer".into()));
+                let refused = exchange(&connections, get(&other)).await;
+                assert_eq!(refused.is_err(), is_limited, "{refused:?}");
+                go_on.notify_one();
+            };
+            let (held, ()) = tokio::join!(exchange(&connections, post(&base, Body::from("x"))), others);
+            assert_eq!(held.unwrap(), (200, "answer".into()));
+            // All of its requests have ended: now it gives up its slot.
+            assert_eq!(exchange(&connections, get(&other)).await.unwrap(), (200, "answer".into()));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http2_connection_of_a_cancelled_request_gives_up_its_slot() {
+    test(async |n| {
+        let (base, asked, _go_on) = holding(n).await;
+        let (other, ..) = holding(n).await;
+        let connections = Connections::builder(n).versions(Versions::Http2).max_open(1).build().unwrap();
+        let held = connections.send(post(&base, Body::from("x")));
+        assert!(matches!(race(held, asked.notified()).await, Either::Right(())));
+        let get = || Request::get(format!("{other}/first")).body(Body::empty()).unwrap();
+        // The reset is written by the task of the connection.
+        while exchange(&connections, get()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     })
     .await;
 }

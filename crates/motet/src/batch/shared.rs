@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::entering::Key;
 use super::run::Running;
-use super::slots::{Answer, Answers, BatchSlots, Ended, Found};
+use super::slots::{Answer, Answers, BatchSlots, Ended, Failure, Found};
 use super::state::{Batch, BatchState, SlotMap, Waiter};
 use crate::mutant;
 use crate::sync::{Notify, WakeList, catch, renew, wake_each};
@@ -126,8 +126,14 @@ impl<T, R, E> BatchShared<T, R, E> {
             Answers::All(failure) => Some(failure.words()),
             Answers::Back(_) => Some("the batch did not run".into()),
         };
-        if let Some(why) = &whole {
-            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, why, "a batch failed");
+        let (scope, batcher) = (self.scope.name(), &self.name);
+        match &answers {
+            // Its callers get the error; those that do not wait are counted and logged below.
+            Answers::All(Failure::Failed(_)) => {
+                crate::log::debug!(scope, %batcher, why = whole, "a batch failed")
+            }
+            _ if whole.is_some() => crate::log::warn!(scope, %batcher, why = whole, "a batch failed"),
+            _ => {}
         }
         if mutant!("batch.swap_answers") {
             let each = match &mut answers {

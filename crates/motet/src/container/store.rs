@@ -22,6 +22,7 @@ use super::start_report::Started;
 use super::{ComponentBuildError, StartReport, StopReport, Stopped};
 use crate::observe::Registration;
 use crate::sync::{Class, Notify};
+use crate::task::ambient::shielded;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
 use crate::task::member::Member;
@@ -210,7 +211,7 @@ impl Store {
         }
         let spec = Spec::new(described.name.clone(), described.site, Class::Work, Stop::Never);
         // If the scope has ended, it refuses the task: dropping the attempt settles it.
-        drop(launch::<_, Plain>(&owner.host, spec, building));
+        drop(launch::<_, Plain>(&owner.host, spec, shielded(building)));
         Ok(Asked::Wait(built))
     }
 

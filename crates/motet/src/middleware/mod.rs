@@ -56,6 +56,9 @@
 //! - **Cancellation.** Dropping a call drops its parts and its handler at their current await, the innermost first.
 //! - **Panics** propagate to the caller.
 //! - **Readiness.** There is no readiness to poll before a call: a part with a limit waits inside of the call.
+//! - **End.** A call ends when its answer is returned: a permit of a limit is then free, and [`trace`](trace()),
+//!   [`metrics`](metrics()) and [`watch`](watch()) have measured it. If the answer has a body that is sent afterwards, put an
+//!   [owned permit](crate::resilience::BulkheadPermit::into_owned) into the body.
 //! - **Repetition.** A part may run the inner parts any number of times: [`Next`] is `Clone`.
 //! - **Order.** [`Handler::describe`] returns the parts in their order.
 //!

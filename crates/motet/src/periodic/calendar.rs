@@ -7,6 +7,7 @@ use croner::Cron;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned};
+use tokio::time::Instant;
 
 use super::rhythm::Passed;
 use super::{Periodic, PeriodicConfigError, WallClock};
@@ -17,6 +18,9 @@ const LOOK: Duration = Duration::from_secs(60);
 /// A clock that is set back by more than this was wrong before: the due times continue from the new time. After a smaller
 /// step, no due time is repeated. The same limit as that of Vixie cron.
 const WRONG: SignedDuration = SignedDuration::from_hours(3);
+
+/// The limit for a job of every hour, which follows the elapsed time: it would be silent for the whole step.
+const WRONG_OF_HOURLY: SignedDuration = SignedDuration::from_secs(60);
 
 /// A run that is later than this was missed: the process was suspended, or the clock was set forward.
 const MISSED: SignedDuration = SignedDuration::from_secs(60);
@@ -35,7 +39,8 @@ const COUNTED: u64 = 1_000;
 /// both of the hours that have the same name.
 ///
 /// If the process was suspended or the clock was set forward, one run takes the place of all that were missed, unless
-/// [`Periodic::skip_missed`] is set. If the clock is set back by at most three hours, no run is repeated.
+/// [`Periodic::skip_missed`] is set; a run that was in progress does not count as an overlap then. If the clock is set back by at
+/// most three hours, no run is repeated. A job of every hour follows the new time if the clock is set back by more than a minute.
 ///
 /// # Errors
 /// [`PeriodicConfigError`]: the expression cannot be parsed, or matches no time in the future.
@@ -141,6 +146,8 @@ pub(crate) struct Calendar {
     taken: Timestamp,
     /// The first due time after `last`; `None` if there is none.
     due: Option<Timestamp>,
+    /// The begin of the last run, by the calendar's clock and by tokio's.
+    begin: (Timestamp, Instant),
 }
 
 /// The treatment of runs that were missed.
@@ -155,13 +162,14 @@ impl Calendar {
     pub(crate) fn new(pattern: CronPattern, zone: TimeZone, clock: WallClock, missed: MissedRuns) -> Self {
         let last = timestamp(&clock);
         let due = pattern.after(last, &zone);
-        Self { pattern, zone, clock, missed, last, taken: last, due }
+        Self { pattern, zone, clock, missed, last, taken: last, due, begin: (last, Instant::now()) }
     }
 
     /// Reads the clock, and follows it if it was wrong before.
     fn now(&mut self) -> Timestamp {
         let now = timestamp(&self.clock);
-        if self.last.duration_since(now) > WRONG {
+        let wrong = if self.pattern.is_hourly { WRONG_OF_HOURLY } else { WRONG };
+        if self.last.duration_since(now) > wrong {
             self.move_to(now);
         }
         now
@@ -181,8 +189,24 @@ impl Calendar {
         }
     }
 
+    /// Notes the begin of a run.
+    pub(crate) fn begins(&mut self) {
+        self.begin = (timestamp(&self.clock), Instant::now());
+    }
+
+    /// Returns `true` if more time has passed in the calendar than in the process since the begin of the run.
+    fn has_jumped(&self, now: Timestamp) -> bool {
+        let (begin, moment) = self.begin;
+        let ran = SignedDuration::try_from(moment.elapsed()).unwrap_or(SignedDuration::MAX);
+        now.duration_since(begin) > ran.saturating_add(MISSED)
+    }
+
     pub(crate) fn take(&mut self, passed: Passed) -> u64 {
         let now = self.now();
+        if passed == Passed::Before && self.has_jumped(now) {
+            // The due times in between were missed.
+            return 0;
+        }
         let mut count = 0;
         while let Some(due) = self.due
             && (due < now || (due == now && passed == Passed::UpTo))

@@ -29,7 +29,7 @@ impl fmt::Display for PeriodicConfigError {
                 write!(f, "`{expression}` is not a cron expression: {reason}")
             }
             Self::NeverDue { expression } => {
-                write!(f, "`{expression}` matches no time in the future")
+                write!(f, "`{expression}` matches no time in the future; does the month have that day?")
             }
         }
     }

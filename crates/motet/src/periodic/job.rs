@@ -213,6 +213,7 @@ impl JobLoop {
                 let jitter = rng::with(|rng| rng.duration(Duration::ZERO..=self.jitter));
                 sleep(jitter).await;
             }
+            self.rhythm.begins();
             self.status.begins(self.rhythm.next());
             // In a future of its own, so that panics of the closure, and of the drop of its future, are caught as well.
             let ended = Caught::new(async { job().await.into_result() }).await;

@@ -33,6 +33,15 @@ impl Rhythm {
         }
     }
 
+    /// Notes the begin of a run.
+    pub(crate) fn begins(&mut self) {
+        match self {
+            Self::Interval(_) => {}
+            #[cfg(feature = "cron")]
+            Self::Calendar(calendar) => calendar.begins(),
+        }
+    }
+
     /// Takes the due times that have passed, and returns their number.
     pub(crate) fn take(&mut self, passed: Passed) -> u64 {
         match self {

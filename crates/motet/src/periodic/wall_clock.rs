@@ -25,8 +25,8 @@ impl WallClock {
     /// of the simulation.
     #[must_use]
     pub fn system() -> Self {
-        if sim::is_current() {
-            return Self::starting_at(SystemTime::UNIX_EPOCH + SIMULATED);
+        if let Some(passed) = sim::now() {
+            return Self::starting_at(SystemTime::UNIX_EPOCH + SIMULATED + passed);
         }
         Self(Source::System)
     }

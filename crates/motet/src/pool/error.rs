@@ -34,6 +34,8 @@ pub enum AcquireError<E> {
         /// The callers that have held their connections longest, up to 3, the longest first; empty if holders are not
         /// [recorded](super::PoolBuilder::leak_after).
         holders: Arc<Vec<Holder>>,
+        /// `true` if holders are recorded. Connections that no caller holds are being checked, opened or closed.
+        is_recorded: bool,
         /// The reason why the pool could not open another one, if the last connect failed.
         cause: Option<Arc<ConnectError<E>>>,
     },
@@ -56,13 +58,19 @@ pub enum AcquireError<E> {
 
 impl<E> AcquireError<E> {
     /// Completes a refusal of the state machine.
-    pub(super) fn new(refusal: Refusal<E>, pool: &Name, waited: Duration, holders: Vec<Holder>) -> Self {
+    pub(super) fn new(
+        refusal: Refusal<E>,
+        pool: &Name,
+        waited: Duration,
+        holders: Vec<Holder>,
+        is_recorded: bool,
+    ) -> Self {
         let pool = pool.clone();
         match refusal {
             Refusal::Unavailable(cause) => Self::Unavailable { pool, cause },
             Refusal::TimedOut { cause } => {
                 // A thin pointer: the errors of scopes contain this one, and are passed by value.
-                Self::TimedOut { pool, waited, holders: Arc::new(holders), cause }
+                Self::TimedOut { pool, waited, holders: Arc::new(holders), is_recorded, cause }
             }
             Refusal::TooManyWaiting { limit } => Self::TooManyWaiting { pool, limit },
             Refusal::Closed => Self::Closed { pool },
@@ -76,9 +84,12 @@ impl<E> fmt::Display for AcquireError<E> {
             Self::Unavailable { pool, .. } => {
                 write!(f, "the pool `{pool}` has no connection, and could not open one")
             }
-            Self::TimedOut { pool, waited, holders, .. } => {
+            Self::TimedOut { pool, waited, holders, is_recorded, .. } => {
                 write!(f, "no connection of the pool `{pool}` became free within {:?}", rounded(*waited))?;
                 match holders.as_slice() {
+                    [] if *is_recorded => {
+                        f.write_str("; no caller holds one: they are being opened, checked or closed")
+                    }
                     [] => f.write_str("; set `leak_after` to record the callers that hold them"),
                     [longest, others @ ..] => {
                         write!(f, "; held longest by {longest}")?;
@@ -112,9 +123,10 @@ impl<E> Clone for AcquireError<E> {
             Self::Unavailable { pool, cause } => {
                 Self::Unavailable { pool: pool.clone(), cause: Arc::clone(cause) }
             }
-            Self::TimedOut { pool, waited, holders, cause } => Self::TimedOut {
+            Self::TimedOut { pool, waited, holders, is_recorded, cause } => Self::TimedOut {
                 pool: pool.clone(),
                 waited: *waited,
+                is_recorded: *is_recorded,
                 holders: Arc::clone(holders),
                 cause: cause.clone(),
             },

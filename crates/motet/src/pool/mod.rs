@@ -53,8 +53,45 @@
 //!
 //! Use this pool if connections must be closed before a scope returns, if the number of waiting callers must be bounded and
 //! their order kept, if callers must fail at once while the backend is down, or if a test in virtual time drives the whole
-//! program. A manager is 30 lines: in `examples/14_pool_postgres.rs` for tokio-postgres, in `examples/sqlx` for the
-//! PostgreSQL connections of sqlx.
+//! program. A manager is 30 lines; this one is of `examples/14_pool_postgres.rs`, which also uses it, and `examples/sqlx` has one
+//! for the PostgreSQL connections of sqlx:
+//!
+//! ```ignore
+//! struct Postgres {
+//!     config: Config,
+//!     drivers: Scope,
+//! }
+//!
+//! struct Connection {
+//!     client: Client,
+//!     driver: Task<Result<(), Error>>,
+//! }
+//!
+//! impl Manager for Postgres {
+//!     type Connection = Connection;
+//!     type Error = Error;
+//!
+//!     async fn connect(&self) -> Result<Connection, Error> {
+//!         let (client, connection) = self.config.connect(NoTls).await?;
+//!         let driver = self.drivers.spawn("postgres", connection).expect("it encloses the scope of the pool");
+//!         Ok(Connection { client, driver })
+//!     }
+//!
+//!     async fn check(&self, connection: &mut Connection) -> Result<(), Error> {
+//!         connection.client.simple_query("").await.map(drop)
+//!     }
+//!
+//!     fn recycle(&self, connection: &mut Connection) -> Recycle {
+//!         if connection.client.is_closed() { Recycle::Discard } else { Recycle::Keep }
+//!     }
+//!
+//!     async fn close(&self, connection: Connection) {
+//!         drop(connection.client);
+//!         // The driver sends the goodbye. Its result is of no interest: the connection is not used any more.
+//!         drop(connection.driver.await);
+//!     }
+//! }
+//! ```
 //!
 //! # Guarantees
 //! - **Bounds.** There are never more than [`max`](PoolBuilder::max) connections, except after a [`resize`](Pool::resize) to

@@ -16,6 +16,7 @@ use super::state::{PoolEntry, PoolState, PoolTodo, QueueEnd};
 use super::stats::Holder;
 use crate::observe::Registration;
 use crate::sync::{Class, Quiet, WakerSet, catch, panic_words, quietly_drop, wake_each};
+use crate::task::ambient::shielded;
 use crate::task::caught::Caught;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
@@ -165,7 +166,8 @@ impl<M: Manager> PoolShared<M> {
             _ => Vec::new(),
         };
         let holders = holders.into_iter().map(Holder::new).collect();
-        AcquireError::new(refusal, &self.settings.name, waited, holders)
+        let is_recorded = self.settings.keeps_holders;
+        AcquireError::new(refusal, &self.settings.name, waited, holders, is_recorded)
     }
 
     pub(super) fn discard(self: &Arc<Self>, entry: Member<M>) {
@@ -209,7 +211,7 @@ impl<M: Manager> PoolShared<M> {
         // The scope waits for this task, and does not cancel it.
         let spec = Spec::new(self.settings.closes.clone(), self.settings.site, Class::Work, Stop::Never);
         let spec = spec.in_span_of_scope();
-        drop(launch::<_, Plain>(&self.core, spec, close(closing)));
+        drop(launch::<_, Plain>(&self.core, spec, shielded(close(closing))));
     }
 
     pub(super) fn report_panic(&self, doing: &str, message: &str) {
@@ -253,8 +255,14 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
     shared.change(|state, todo| state.connect_failed(cause, Instant::now(), todo));
     // Last, and with panics caught: formatting the error runs code of the user.
     let shown = catch(|| {
-        let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        crate::log::warn!(pool = %shared.settings.name, error = source, "a connection could not be opened");
+        // A driver says "cannot connect", and its cause says why.
+        let mut shown = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let mut cause = error.source().and_then(Error::source);
+        while let Some(error) = cause {
+            shown += &format!(": {error}");
+            cause = error.source();
+        }
+        crate::log::warn!(pool = %shared.settings.name, error = shown, "a connection could not be opened");
     });
     if let Err(panic) = shown {
         shared.report_panic("formatting the error of", &panic);

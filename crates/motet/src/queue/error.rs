@@ -54,9 +54,16 @@ pub enum QueueConfigError {
     NoWorkers,
 }
 
+impl<T> SendError<T> {
+    /// Returns the item.
+    pub fn into_item(self) -> T {
+        self.0
+    }
+}
+
 impl<T> TrySendError<T> {
     /// Returns the item.
-    pub fn into_inner(self) -> T {
+    pub fn into_item(self) -> T {
         match self {
             Self::Full(item) | Self::Closed(item) => item,
         }

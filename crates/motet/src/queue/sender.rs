@@ -173,6 +173,37 @@ impl<T> Sender<T> {
         })
     }
 
+    /// Reserves a slot if there is a free one now, and no sender is in line.
+    ///
+    /// # When to use
+    /// To fetch from elsewhere only as many items as the queue takes: reserve, fetch, send.
+    ///
+    /// # Errors
+    /// [`TrySendError`], without an item. It can be [`Full`](TrySendError::Full) for a moment longer than the queue is full,
+    /// while a receiver on another thread moves the item out of the last slot.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = motet::queue::bounded(2)?;
+    /// let free: Vec<_> = std::iter::from_fn(|| sender.try_reserve().ok()).take(10).collect();
+    /// assert_eq!(free.len(), 2);
+    /// for (permit, row) in free.into_iter().zip(["first"]) {
+    ///     permit.send(row)?; // the other permit is dropped: its slot is free again
+    /// }
+    /// assert_eq!(receiver.recv().await, Some("first"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_reserve(&self) -> Result<Permit<'_, T>, TrySendError<()>> {
+        match self.core.hold(1) {
+            Ok(_) => Ok(Permit { core: &self.core }),
+            Err(NoSlot::Closed) => Err(TrySendError::Closed(())),
+            Err(NoSlot::Full | NoSlot::Busy) => Err(TrySendError::Full(())),
+        }
+    }
+
     /// Creates a sender that does not keep the queue open.
     ///
     /// # When to use

@@ -36,6 +36,20 @@ pub enum ErrorKind {
     Rejected(PolicyKind),
 }
 
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed => f.write_str("the operation failed"),
+            Self::AttemptsExhausted => f.write_str("all attempts failed"),
+            Self::BudgetExhausted => f.write_str("the retry budget is exhausted"),
+            Self::OutOfTime => f.write_str("the next attempt would begin past the deadline"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::AttemptTimedOut => f.write_str("the attempt timed out"),
+            Self::Rejected(by) => write!(f, "rejected by the {by}"),
+        }
+    }
+}
+
 /// An [`Error`] in the making, as the policies of a pipeline pass it on.
 #[derive(Debug)]
 #[allow(unnameable_types, reason = "it passes between policies, and users never see it")]

@@ -26,6 +26,11 @@ use crate::task::timeout::poll_limit;
 /// For reads, and for writes that may be done twice, where a few calls take much longer than the others. A
 /// [`Retry`](super::Retry) waits until an attempt has failed.
 ///
+/// A loser is dropped, and a policy inside of the hedge sees a dropped call. A [breaker](super::CircuitBreaker) counts it as a
+/// failure only if it ran for at least [a second](super::CircuitBreakerBuilder::fail_dropped_calls_after), unless set otherwise, and
+/// an [`AdaptiveLimit`](super::AdaptiveLimit) does not count it. So if each attempt goes to another replica with a breaker of its own,
+/// set that time below the delay of the hedge: a replica that hangs would otherwise be asked again and again.
+///
 /// # Defaults
 /// One extra attempt, and a budget of its own: 5 % of the calls, and one a second.
 ///

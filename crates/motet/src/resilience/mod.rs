@@ -40,7 +40,7 @@
 //! | return another result when all attempts failed | [`Pipeline::fallback`] |
 //! | define which outcomes are failures, and which are worth another attempt | [`Classify`] |
 //! | stop calling a dependency that fails or hangs, and try again later | [`CircuitBreaker`] |
-//! | do so per host, tenant or endpoint | [`CircuitBreakers`] |
+//! | do so per host, tenant or endpoint | [`CircuitBreakers`], [`RateLimiters`] |
 //! | limit concurrent calls to a known number | [`Bulkhead`] |
 //! | limit concurrent calls to a number that is measured | [`AdaptiveLimit`] |
 //! | limit the calls per unit of time | [`RateLimiter`] |
@@ -110,7 +110,7 @@ pub use line::LimitStats;
 pub use pipeline::{DynPipeline, Pipeline};
 pub use policy_kind::PolicyKind;
 pub use rate::{RateLimiter, RateLimiterBuilder, RateLimiterStats};
-pub use registry::CircuitBreakers;
+pub use registry::{CircuitBreakers, RateLimiters};
 pub use rejected::RejectedError;
 pub use retry::Retry;
 pub(crate) use retry::RetryDecision;

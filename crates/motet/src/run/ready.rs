@@ -6,10 +6,16 @@ pub(super) fn ready() {
     systemd::notify(&sd_notify::NotifyState::Ready);
 }
 
-/// Reports that the program is shutting down.
+/// Reports that the program is shutting down, in a thread of its own: the socket and the subscriber may block, and the thread
+/// of the signals must stay able to end a program that hangs.
 pub(super) fn stopping() {
     #[cfg(all(unix, feature = "systemd"))]
-    systemd::notify(&sd_notify::NotifyState::Stopping);
+    {
+        let notify = || systemd::notify(&sd_notify::NotifyState::Stopping);
+        let started = std::thread::Builder::new().name("systemd".to_owned()).spawn(notify);
+        // Without a thread the program still shuts down, and systemd sees it end.
+        drop(started);
+    }
 }
 
 #[cfg(all(unix, feature = "systemd"))]

@@ -128,6 +128,9 @@ fn below(core: &Core) -> Vec<Arc<Core>> {
     state.scopes.iter().filter_map(|(_, scope)| scope.upgrade()).collect()
 }
 
+/// How long the cooperative children of a phase run on after its time.
+const AFTER_PHASE: Duration = Duration::from_millis(10);
+
 struct Sequence<'a, E> {
     app: &'a App,
     shared: &'a Arc<Shared<E>>,
@@ -147,7 +150,9 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         let mut phases = Vec::new();
         let mut ends = Vec::new();
         for (name, limit) in &app.phases {
-            let opened = Scope::builder().name(name.clone()).shielded().open(site);
+            // Longer than the phase, which then reports the tasks that it cuts off.
+            let grace = limit.saturating_add(AFTER_PHASE);
+            let opened = Scope::builder().name(name.clone()).grace(grace).shielded().open(site);
             let scope = Scope(Arc::clone(opened.core()));
             phases.push(Open { name: name.clone(), limit: *limit, scope, cut: CancelToken::new() });
             let go = CancelToken::new();

@@ -8,6 +8,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(unix)]
+use super::process::LAST_WORDS;
+
 /// Bytes that may wait to be written. One write that begins below the limit is taken whole, so that a long one, such as
 /// the tree of all tasks, is not cut.
 const LIMIT: usize = 1 << 20;
@@ -22,7 +25,8 @@ const RETRY: Duration = Duration::from_millis(10);
 /// a write is kept or lost as one.
 ///
 /// [`run`](crate::run()) and [`App::run`](super::App::run) write their own messages through the same buffer, so the order
-/// is kept, and wait at most a second at their end for the buffered output. Other programs call [`flush_stderr`].
+/// is kept. A process that ends, by `main` or by `exit`, waits at most a second for the buffered output; on systems other than
+/// Unix, a program that does not end in `run` calls [`flush_stderr`].
 ///
 /// # Examples
 /// With `tracing-subscriber`, `tracing_subscriber::fmt().with_writer(motet::run::stderr)` has logs written this way.
@@ -59,7 +63,7 @@ pub fn stderr_stats() -> StderrStats {
 
 /// Waits until everything written to [`stderr()`] so far is written out or lost, for at most `limit`; returns `true` if it is.
 ///
-/// Blocks the thread: for the end of a program that does not end in [`run`](crate::run()).
+/// Blocks the thread: for a program that ends by `abort`, or by a signal that it sends to itself.
 pub fn flush_stderr(limit: Duration) -> bool {
     SINK.get().is_none_or(|sink| sink.flush(limit))
 }
@@ -93,9 +97,17 @@ struct SinkState {
     /// Bytes ever appended, and of these the ones that the thread is done with.
     appended: u64,
     done: u64,
+    /// Of the bytes appended, those that a flush has waited for.
+    awaited: u64,
     stats: StderrStats,
     /// There is no thread: nothing can be written.
     is_dead: bool,
+}
+
+impl SinkState {
+    fn has_unawaited(&self) -> bool {
+        self.awaited < self.appended
+    }
 }
 
 impl Sink {
@@ -107,6 +119,7 @@ impl Sink {
         });
         let sink = Self::default();
         sink.lock().is_dead = spawned.is_err();
+        flush_at_exit();
         sink
     }
 
@@ -159,13 +172,31 @@ impl Sink {
     }
 
     fn flush(&self, limit: Duration) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let until = state.appended;
+        state.awaited = until;
         let waited = self
             .written
             .wait_timeout_while(state, limit, |state| state.done < until && !state.is_dead)
             .unwrap_or_else(PoisonError::into_inner);
         !waited.1.timed_out()
+    }
+}
+
+/// Has the end of the process wait for the buffered output: `main` may return at once after its last message.
+#[allow(unsafe_code, reason = "there is no safe function for it")]
+fn flush_at_exit() {
+    #[cfg(unix)]
+    {
+        extern "C" fn flush() {
+            // Not a second time for the same bytes: nobody reads them.
+            if SINK.get().is_some_and(|sink| sink.lock().has_unawaited()) {
+                let _written = flush_stderr(LAST_WORDS);
+            }
+        }
+        // SAFETY: `flush` is a function of this program and so valid until its end; it does not panic. If it cannot be
+        // registered, the last lines may be lost, as by `abort`.
+        let _registered = unsafe { libc::atexit(flush) };
     }
 }
 

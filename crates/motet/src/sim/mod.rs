@@ -38,6 +38,8 @@ pub use hooked::{Hooked, PollKind, hooked};
 
 #[cfg(not(feature = "sim"))]
 mod off;
+#[cfg(all(feature = "cron", not(feature = "sim")))]
+pub(crate) use off::now;
 #[cfg(not(feature = "sim"))]
 pub use off::{Fault, TaskHook, always, choice, fault, is_current, mutant, op, sometimes};
 #[cfg(not(feature = "sim"))]
@@ -64,6 +66,8 @@ pub use fault::{Fault, FaultWait, fault};
 pub use hook::TaskHook;
 #[cfg(feature = "sim")]
 pub use mutants::is_enabled as mutant;
+#[cfg(all(feature = "cron", feature = "sim"))]
+pub(crate) use points::now;
 #[cfg(feature = "sim")]
 pub use points::{always, choice, is_current, op, sometimes};
 #[cfg(feature = "sim")]

@@ -82,6 +82,13 @@ pub const fn is_current() -> bool {
     false
 }
 
+/// Returns `None` without the feature `sim`.
+#[cfg(feature = "cron")]
+#[inline(always)]
+pub(crate) const fn now() -> Option<std::time::Duration> {
+    None
+}
+
 #[doc(hidden)]
 #[inline(always)]
 pub const fn always(_holds: bool, _text: &'static str) {}

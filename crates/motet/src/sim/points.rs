@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 use std::panic::Location;
+#[cfg(feature = "cron")]
+use std::time::Duration;
 
 use super::runner::{RunProblem, What, current};
 
@@ -9,6 +11,12 @@ use super::runner::{RunProblem, What, current};
 #[must_use]
 pub fn is_current() -> bool {
     current().is_some()
+}
+
+/// Returns the virtual time since the start of the current simulation; `None` outside of a simulation.
+#[cfg(feature = "cron")]
+pub(crate) fn now() -> Option<Duration> {
+    current().map(|sim| sim.now())
 }
 
 /// Records an operation in the trace of the current simulation, such as `queue.recv`.

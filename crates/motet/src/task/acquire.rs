@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::ambient;
 use super::child::{Plain, Spec, Stop, launch};
 use super::finalizer::{self, Pending};
 use super::member::Member;
@@ -66,7 +67,7 @@ impl Scope {
             let (mut caller, opened) = oneshot::channel();
             let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);
             let host = Arc::clone(&core);
-            let task = async move {
+            let task = ambient::shielded(async move {
                 let (opened, pending) = match open(opening, &mut caller, host.release_timeout).await {
                     None => return,
                     Some(Err(error)) => (Err(ResourceError::Open(error)), None),
@@ -89,7 +90,7 @@ impl Scope {
                         host.state().release_failures.push(failed);
                     }
                 }
-            };
+            });
             match launch::<_, Plain>(&core, spec, task) {
                 Ok(join) => drop(join),
                 Err(_) => return Err(ResourceError::ScopeClosed),

@@ -6,14 +6,64 @@
 #![allow(unsafe_code, reason = "the pointer is valid while its guard lives")]
 
 use std::cell::Cell;
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::ptr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 use super::core::Core;
 
 thread_local! {
     static CURRENT: Cell<*const Core> = const { Cell::new(ptr::null()) };
+    static IS_SHIELDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns `true` if the running code is not cancelled with its scope: a release, the opening of a resource, a blocking
+/// closure.
+pub(crate) fn is_shielded() -> bool {
+    IS_SHIELDED.get()
+}
+
+/// Marks the running code as shielded until it is dropped.
+pub(crate) struct Shield {
+    around: bool,
+}
+
+impl Shield {
+    pub(crate) fn raise() -> Self {
+        Self { around: IS_SHIELDED.replace(true) }
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        IS_SHIELDED.set(self.around);
+    }
+}
+
+/// Marks a future as shielded while it is polled.
+pub(crate) fn shielded<F: Future>(future: F) -> Shielded<F> {
+    Shielded { future }
+}
+
+pin_project! {
+    pub(crate) struct Shielded<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Shielded<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _shield = Shield::raise();
+        self.project().future.poll(cx)
+    }
 }
 
 /// Makes a scope the current one until this guard is dropped.

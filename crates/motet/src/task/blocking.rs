@@ -11,7 +11,7 @@ use std::thread;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::ambient::{self, Inside};
+use super::ambient::{self, Inside, Shield};
 use super::child::{Spec, launch};
 use super::coop::Cooperative;
 use super::core::Core;
@@ -174,6 +174,7 @@ where
         }
         // A scope that the closure opens is a child of this scope.
         let _inside = inside.as_ref().map(Inside::enter);
+        let _shield = Shield::raise();
         let _span = span.enter();
         let _blocks = Blocks::begin(limit);
         let value = closure(&token);

@@ -18,7 +18,8 @@ use super::{Name, Policy, Reason, ReasonKind, ReleaseError};
 use crate::mutant;
 use crate::sync::{Class, quietly_drop};
 
-/// The time after which a scope logs, once, the names of the cancelled tasks that it still waits for.
+/// The time after which a scope logs, once, the names of the cancelled tasks that it still waits for; its grace period, if that is
+/// longer.
 const WARN_AFTER: Duration = Duration::from_secs(5);
 
 /// Waits for all tasks of the scope, cancels its services, releases its resources and closes it.
@@ -61,7 +62,9 @@ async fn gone(core: &Arc<Core>, class: Class) {
     if none(core) {
         return;
     }
-    if timeout(WARN_AFTER, core.wait(none)).await.is_err() {
+    // Its cooperative children may take their grace period.
+    let warn_after = WARN_AFTER.max(core.grace);
+    if timeout(warn_after, core.wait(none)).await.is_err() {
         let names = core.names(class);
         let left = core.gate.count(class);
         crate::log::warn!(scope = %core.name, left, ?names, "a scope still waits for tasks that it cancelled");
@@ -144,7 +147,7 @@ where
     if mutant!("scope.adopt_above") {
         host = scope.parent.as_ref().unwrap_or(scope);
     }
-    let mut future = future;
+    let mut future = ambient::shielded(future);
     loop {
         let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);
         match launch::<_, Plain>(host, spec, future) {

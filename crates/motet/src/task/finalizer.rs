@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::ambient::Inside;
+use super::ambient::{Inside, shielded};
 use super::caught::Caught;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, State};
@@ -120,7 +120,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Releasing {
     let last = core.state().finalizers.last_key_value().map(|(_, last)| last.site);
     let Some(site) = last else { return Releasing::Nothing };
     let scope = Arc::clone(core);
-    let mut releases = Box::pin(async move {
+    let mut releases = Box::pin(shielded(async move {
         loop {
             // One at a time, since a release may register further releases.
             let next = scope.state().next_release();
@@ -131,7 +131,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Releasing {
                 scope.state().release_failures.push(failed);
             }
         }
-    });
+    }));
     // A simulation tries both.
     let as_task = sim::choice(EITHER) == Some(0);
     if !as_task {

@@ -1,13 +1,12 @@
 use std::convert::Infallible;
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::task::{JoinHandle, yield_now};
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
 
 use super::ambient;
 use super::core::{Core, Level};
@@ -104,8 +103,8 @@ impl<T, E> Task<T, E> {
     /// # Panics
     /// In any other scope, which would not end the wait: if the policy of the scope is not [`Policy::FailFast`], when it is
     /// called; if the code that awaits it belongs neither to the scope nor to a scope within it, when it is first polled. Also
-    /// if the task has no value, and the code that awaits it still runs when the grace period of its scope is over: in a
-    /// release, or in the opening of a resource, which are not cancelled.
+    /// if the task has no value, and the code that awaits it is not cancelled with its scope: in a release, in the opening of
+    /// a resource, in the factory of a component, in a blocking closure.
     ///
     /// # Examples
     /// ```
@@ -149,19 +148,18 @@ impl<T, E> Task<T, E> {
     }
 }
 
-/// The time after the grace period in which code has to be dropped that waits for a value which never comes.
-const AFTER_GRACE: Duration = Duration::from_secs(1);
-
-/// Cancels the scope, and waits until this future is dropped with it.
+/// Cancels the scope, and waits until this future is dropped with it: in a service, when all other work has ended.
 async fn end_with(scope: &Core, task: Name, why: String, at: &Location<'_>) -> Infallible {
     let reason = Reason::new(ReasonKind::NoValue, Some(task.clone()), Some(Name::from(why)));
     scope.raise(Level::Work, &reason);
-    // A body and plain children are not polled again, so they need no timer.
-    yield_now().await;
-    sleep(scope.grace.saturating_add(AFTER_GRACE)).await;
-    panic!(
-        "the task `{task}` has no value, and the code that awaits it (at {at}) was not dropped with its scope: await the task"
-    );
+    poll_fn(|_| {
+        assert!(
+            !ambient::is_shielded(),
+            "the task `{task}` has no value, and the code that awaits it (at {at}) is not cancelled with its scope: await the task"
+        );
+        Poll::Pending
+    })
+    .await
 }
 
 impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Task<T, E> {

@@ -14,6 +14,16 @@ use crate::sync::catch;
 #[derive(Clone, Default)]
 pub(crate) struct TaskSpan(Option<Box<Span>>);
 
+impl Drop for TaskSpan {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(span) = self.0.take() {
+            // At the end of a task, or in the drop of a handle: a panic of the subscriber must not get there.
+            harmless(|| drop(span));
+        }
+    }
+}
+
 impl TaskSpan {
     /// Returns the span of the running code. While the program has no subscriber, this costs one load.
     #[inline]

@@ -187,11 +187,12 @@ fn interval_of_zero_is_refused() {
 }
 
 #[test]
-fn job_with_jitter_and_a_queue_runs_again_under_every_order() {
+fn runs_with_jitter_and_a_queue_do_not_overlap_under_any_order() {
     sim(|| async {
-        let (begins, _) =
-            hundred_seconds(each_20().queue_overlap().jitter(SECOND * 30), &[7, 33, 1, 20]).await;
-        assert!(begins.is_sorted() && begins.len() >= 2, "{begins:?}");
+        const TAKES: [u64; 4] = [7, 33, 1, 20];
+        let (begins, _) = hundred_seconds(each_20().queue_overlap().jitter(SECOND * 30), &TAKES).await;
+        let apart = begins.windows(2).zip(TAKES).all(|(begins, took)| begins[1] >= begins[0] + took);
+        assert!(apart && begins.len() >= 2, "{begins:?}");
     })
     .seeds(100)
     .run();
@@ -252,10 +253,19 @@ mod calendar {
         minutes: u64,
         job: impl FnOnce(Periodic) -> Periodic,
     ) -> Vec<u64> {
+        runs("0 * * * *", set, minutes, job).await
+    }
+
+    async fn runs(
+        expression: &str,
+        set: impl FnOnce(&SetClock),
+        minutes: u64,
+        job: impl FnOnce(Periodic) -> Periodic,
+    ) -> Vec<u64> {
         let (clock, begins) = (SetClock::new(), Begins::new());
         scope(async |n: &Nursery| {
             let noted = begins.clone();
-            let hourly = job(cron("0 * * * *").unwrap().clock(clock.clock()));
+            let hourly = job(cron(expression).unwrap().clock(clock.clock()));
             hourly
                 .start(n, move || {
                     noted.note();
@@ -284,11 +294,59 @@ mod calendar {
     #[tokio::test(start_paused = true)]
     async fn clock_set_back_repeats_no_run_unless_it_was_wrong_before() {
         // At 1:30 the clock shows 0:30 again, and 1:00 has been taken: the next run is at 2:00.
-        let ran = hourly(|clock| clock.back(3_600), 190, |job| job).await;
+        let by_day = "0 0-22 * * *";
+        let ran = runs(by_day, |clock| clock.back(3_600), 190, |job| job).await;
         assert_eq!(ran, [60, 180]);
         // It shows the day before: it was wrong by a day.
-        let ran = hourly(|clock| clock.back(86_400), 190, |job| job).await;
+        let ran = runs(by_day, |clock| clock.back(86_400), 190, |job| job).await;
         assert_eq!(ran, [60, 120, 180]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hourly_job_follows_a_clock_that_is_set_back_by_an_hour_but_not_by_a_second() {
+        let ran = hourly(|clock| clock.back(3_600), 190, |job| job).await;
+        assert_eq!(ran, [60, 120, 180]);
+        // At 1:00:01 of its clock the hour has been taken; one second more, and its clock shows 1:00:00 again.
+        let (clock, begins) = (SetClock::new(), Begins::new());
+        scope(async |n: &Nursery| {
+            let noted = begins.clone();
+            let job = cron("0 * * * *").unwrap().clock(clock.clock());
+            job.start(n, move || {
+                noted.note();
+                std::future::ready(())
+            })
+            .unwrap();
+            sleep(SECOND * 3_601).await;
+            clock.back(2);
+            sleep(SECOND * 3_700).await;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(begins.read(), [3_600, 7_202]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn runs_missed_by_a_suspension_during_a_run_become_one() {
+        let (clock, begins) = (SetClock::new(), Begins::new());
+        scope(async |n: &Nursery| {
+            let noted = begins.clone();
+            let nightly = cron("0 3 * * *").unwrap().clock(clock.clock());
+            nightly
+                .start(n, move || {
+                    noted.note();
+                    sleep(SECOND * 600)
+                })
+                .unwrap();
+            // Suspended at 3:05 for two days and six hours; the run ends at 9:05.
+            sleep(SECOND * 3 * 3_600 + SECOND * 300).await;
+            clock.forward(54 * 3_600);
+            sleep(SECOND * 3_600).await;
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(begins.read(), [3 * 3_600, 3 * 3_600 + 600]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,7 +379,21 @@ mod calendar {
             );
         }
         let refused = cron("0 0 30 2 *").unwrap_err();
-        assert_eq!(refused.to_string(), "`0 0 30 2 *` matches no time in the future");
+        assert_eq!(
+            refused.to_string(),
+            "`0 0 30 2 *` matches no time in the future; does the month have that day?"
+        );
+    }
+
+    #[test]
+    fn clocks_of_a_simulation_agree_whenever_they_are_created() {
+        sim(|| async {
+            let first = WallClock::system();
+            sleep(SECOND * 600).await;
+            assert_eq!(first.now(), WallClock::system().now());
+        })
+        .seeds(2)
+        .run();
     }
 
     #[test]

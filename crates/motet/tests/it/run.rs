@@ -116,6 +116,10 @@ fn this_binary_runs_the_program_that_the_environment_names() {
                 },
             )
         }
+        "does not begin" => {
+            writeln!(motet::run::stderr(), "error: no configuration").unwrap();
+            ExitCode::FAILURE
+        }
         other => panic!("there is no program `{other}`"),
     };
     let code = (0..=u8::MAX).find(|number| code == ExitCode::from(*number)).expect("a code is a byte");
@@ -434,6 +438,14 @@ fn error_exits_with_1_despite_a_closed_standard_error() {
     let (closed, _) = std::io::pipe().unwrap();
     program.err = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(closed)));
     assert_eq!(program.end().0, Some(1));
+}
+
+#[test]
+fn last_message_of_a_main_that_returns_before_run_is_written() {
+    for _ in 0..20 {
+        let (code, printed) = Program::start("does not begin").end();
+        assert_eq!((code, printed.as_str()), (Some(1), "error: no configuration\n"));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The `tracing` spans in which tasks run.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use motet::task::{CancelToken, Nursery, Scope, scope};
 use tokio::time::sleep;
 use tracing::dispatcher::{get_default, with_default};
 use tracing::subscriber::{DefaultGuard, set_default};
-use tracing::{Instrument, Level, info, info_span};
+use tracing::{Instrument, Level, info, info_span, span};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -225,4 +226,51 @@ async fn work_for_many_callers_runs_in_the_span_of_the_scope() {
     let expected =
         ["main: connects", "main: handles a batch", "main: handles an event", "main: handles an item"];
     assert_eq!(log.events(), expected);
+}
+
+/// A subscriber that panics when a handle of a span is dropped, while it is armed.
+struct PanicsAtClose(Arc<AtomicBool>);
+
+impl tracing::Subscriber for PanicsAtClose {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+
+    fn try_close(&self, _: span::Id) -> bool {
+        if self.0.load(Ordering::Relaxed) {
+            std::panic::panic_any("broken subscriber");
+        }
+        false
+    }
+}
+
+#[tokio::test]
+async fn subscriber_that_panics_when_a_span_closes_harms_no_task() {
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let _subscriber = set_default(PanicsAtClose(Arc::clone(&is_armed)));
+    let sum = async {
+        is_armed.store(true, Ordering::Relaxed);
+        let sum = Scope::builder().task_spans().run(async |n: &Nursery| {
+            let (a, b) = (n.spawn("a", async { 40 }), n.spawn("b", async { 2 }));
+            Ok(a.await.unwrap() + b.await.unwrap())
+        });
+        let sum = sum.await;
+        is_armed.store(false, Ordering::Relaxed);
+        sum
+    };
+    assert_eq!(sum.instrument(info_span!("request")).await.unwrap(), 42);
 }

@@ -66,6 +66,16 @@ impl RateLimiterBuilder {
     }
 
     fn build_with(self, with: RegisterWith<'_>) -> Result<RateLimiter, PolicyConfigError> {
+        let limiter = self.clone().check()?.limiter();
+        let stats = |shared| RateLimiter(shared).stats().shown();
+        if let Some(registration) = register(with, "rate limiter", self.name, &limiter.0, stats) {
+            // The limiter is new, so the cell is empty.
+            let _ = limiter.0.registration.set(registration);
+        }
+        Ok(limiter)
+    }
+
+    pub(in crate::resilience) fn check(self) -> Result<CheckedRate, PolicyConfigError> {
         PolicyConfigError::unless(self.count > 0, "count", self.count, "at least 1")?;
         PolicyConfigError::unless(self.burst > 0, "burst", self.burst, "at least 1")?;
         PolicyConfigError::unless(!self.per.is_zero(), "per", self.per, "more than zero")?;
@@ -75,14 +85,22 @@ impl RateLimiterBuilder {
             cell.and_then(|cell| cell.checked_mul(self.burst.into())).filter(|burst| *burst < CENTURIES);
         let allowed = "short enough that the burst comes back within two centuries";
         PolicyConfigError::unless(burst.is_some(), "per", self.per, allowed)?;
-        let limiter =
-            RateLimiter::new(cell.unwrap_or(1), burst.unwrap_or(1), self.max_wait, self.name.clone());
-        let stats = |shared| RateLimiter(shared).stats().shown();
-        if let Some(registration) = register(with, "rate limiter", self.name, &limiter.0, stats) {
-            // The limiter is new, so the cell is empty.
-            let _ = limiter.0.registration.set(registration);
-        }
-        Ok(limiter)
+        let (cell, burst) = (cell.unwrap_or(1), burst.unwrap_or(1));
+        Ok(CheckedRate { cell, burst, max_wait: self.max_wait, name: self.name })
+    }
+}
+
+/// The settings of a limiter, which are valid.
+pub(in crate::resilience) struct CheckedRate {
+    cell: u64,
+    burst: u64,
+    max_wait: Duration,
+    name: Option<Name>,
+}
+
+impl CheckedRate {
+    pub(in crate::resilience) fn limiter(&self) -> RateLimiter {
+        RateLimiter::new(self.cell, self.burst, self.max_wait, self.name.clone())
     }
 }
 

@@ -76,6 +76,11 @@ impl Gcra {
         Err(if cost > self.burst { Refused::ForEver } else { Refused::For(missing) })
     }
 
+    /// Returns `true` if all cells have come back.
+    pub(in crate::resilience) fn is_full(&self, now: u64) -> bool {
+        self.full_at.load(Ordering::Relaxed) <= now
+    }
+
     /// Returns the number of cells that can be taken.
     pub(in crate::resilience) fn available(&self, now: u64) -> u64 {
         let ahead = self.full_at.load(Ordering::Relaxed).saturating_sub(now);

@@ -139,6 +139,16 @@ impl RateLimiter {
         })
     }
 
+    /// Returns `true` if all cells have come back: the limiter is like a new one.
+    pub(in crate::resilience) fn is_full(&self) -> bool {
+        self.0.gcra.is_full(self.0.now())
+    }
+
+    /// The number of handles.
+    pub(in crate::resilience) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// The statistics of the limiter.
     #[must_use]
     pub fn stats(&self) -> RateLimiterStats {

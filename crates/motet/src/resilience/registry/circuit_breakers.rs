@@ -1,11 +1,11 @@
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 
-use super::clock_map::ClockMap;
-use crate::observe::{Registration, Stats};
-use crate::resilience::register::{RegisterWith, register};
+use super::keyed::Keyed;
+use crate::observe::Stats;
+use crate::resilience::register::RegisterWith;
 use crate::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, PolicyConfigError};
 use crate::task::{Name, Scope};
 
@@ -34,27 +34,12 @@ use crate::task::{Name, Scope};
 /// assert!(hosts.get(&"a.example".to_owned()).try_acquire().is_err());
 /// assert!(hosts.get(&"b.example".to_owned()).try_acquire().is_ok());
 /// ```
-pub struct CircuitBreakers<K>(Arc<RegistryShared<K>>);
-
-type Make<K> = Box<dyn Fn(&K) -> CircuitBreaker + Send + Sync>;
-
-struct RegistryShared<K> {
-    make: Make<K>,
-    hasher: RandomState,
-    slots: Mutex<ClockMap<K, CircuitBreaker>>,
-    registration: OnceLock<Registration>,
-}
+pub struct CircuitBreakers<K>(Arc<Keyed<K, CircuitBreaker>>);
 
 impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     /// Creates a registry that keeps up to `max` breakers. `make` creates each breaker, with no lock held.
     pub fn new(max: NonZeroUsize, make: impl Fn(&K) -> CircuitBreaker + Send + Sync + 'static) -> Self {
-        let slots = Mutex::new(ClockMap::new(max.get()));
-        Self(Arc::new(RegistryShared {
-            make: Box::new(make),
-            hasher: RandomState::new(),
-            slots,
-            registration: OnceLock::new(),
-        }))
+        Self(Keyed::new(max, make, worth))
     }
 
     /// Creates a registry whose breakers have the same settings. They are not shown one by one.
@@ -72,36 +57,18 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     /// Returns the breaker of the key.
     #[must_use]
     pub fn get(&self, key: &K) -> CircuitBreaker {
-        let hash = self.0.hasher.hash_one(key);
-        if let Some(breaker) = self.0.lock().get(hash, key) {
-            return breaker;
-        }
-        let breaker = (self.0.make)(key);
-        let owned = Arc::new(key.clone());
-        let mut slots = self.0.lock();
-        if let Some(first) = slots.get(hash, key) {
-            // Another thread was quicker. The breaker is dropped without the lock, because it holds closures of the
-            // user.
-            drop(slots);
-            return first;
-        }
-        let gone = slots.insert(hash, owned, breaker.clone(), worth);
-        drop(slots);
-        drop(gone);
-        breaker
+        self.0.get(key)
     }
 
     /// Removes the breaker of the key. Its other handles stay valid.
     pub fn remove(&self, key: &K) -> Option<CircuitBreaker> {
-        let hash = self.0.hasher.hash_one(key);
-        let gone = self.0.lock().remove(hash, key);
-        gone.map(|(_, breaker)| breaker)
+        self.0.remove(key)
     }
 
     /// The number of breakers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.lock().len()
+        self.0.len()
     }
 
     /// Returns `true` if there are no breakers.
@@ -113,7 +80,7 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     /// Returns all keys with the states of their breakers, in an arbitrary order that stays the same.
     #[must_use]
     pub fn states(&self) -> Vec<(Arc<K>, BreakerState)> {
-        let all = self.0.lock().all();
+        let all = self.0.all();
         // Without the lock: a breaker whose state changes calls its listeners.
         all.into_iter().map(|(key, breaker)| (key, breaker.state())).collect()
     }
@@ -141,11 +108,7 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     where
         K: Send + Sync + 'static,
     {
-        let stats = |shared| Self(shared).shown();
-        if let Some(registration) = register(with, "circuit breakers", Some(name), &self.0, stats) {
-            // A second registration is dropped here, and not shown.
-            let _ = self.0.registration.set(registration);
-        }
+        self.0.register(with, "circuit breakers", name, |keyed| Self(keyed).shown());
         self
     }
 
@@ -162,7 +125,6 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     }
 }
 
-/// Returns how valuable a breaker is: the least valuable one is evicted.
 fn worth(breaker: &CircuitBreaker) -> u8 {
     match breaker.peek() {
         BreakerState::Closed if breaker.handles() == 1 => 0,
@@ -172,12 +134,6 @@ fn worth(breaker: &CircuitBreaker) -> u8 {
         | BreakerState::ForcedClosed
         | BreakerState::MetricsOnly
         | BreakerState::Disabled => 3,
-    }
-}
-
-impl<K> RegistryShared<K> {
-    fn lock(&self) -> MutexGuard<'_, ClockMap<K, CircuitBreaker>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

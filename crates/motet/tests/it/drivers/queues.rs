@@ -254,7 +254,7 @@ async fn send_somehow(sender: &Sender<Item>, books: &Books, id: u64) {
         1 => {
             let mut item = books.item(id);
             while let Err(refused) = sender.send_timeout(item, time).await {
-                item = refused.into_inner();
+                item = refused.into_item();
             }
         }
         2 => loop {
@@ -270,7 +270,7 @@ async fn send_somehow(sender: &Sender<Item>, books: &Books, id: u64) {
         _ => {
             let mut item = books.item(id);
             while let Err(refused) = sender.try_send(item) {
-                item = refused.into_inner();
+                item = refused.into_item();
                 sleep(millis(1)).await;
             }
         }

@@ -180,6 +180,26 @@ async fn sender_queues_as_a_waiter_after_a_bounded_number_of_polls() {
     assert_eq!(receiver.recv().await, Some(1));
 }
 
+#[tokio::test]
+async fn try_reserve_takes_no_slot_from_a_sender_in_line() {
+    let (sender, receiver) = queue::bounded(1).unwrap();
+    let permit = sender.try_reserve().unwrap();
+    assert_eq!(sender.try_reserve().unwrap_err(), TrySendError::Full(()));
+    let mut waits = pin!(sender.send(2));
+    // It yields a few times before it enters the line.
+    for _ in 0..100 {
+        assert!(now(waits.as_mut()).is_none());
+    }
+    permit.send(1).unwrap();
+    assert_eq!(receiver.recv().await, Some(1));
+    assert_eq!(sender.try_reserve().unwrap_err(), TrySendError::Full(()));
+    waits.await.unwrap();
+    assert_eq!(receiver.recv().await, Some(2));
+    drop(sender.try_reserve().unwrap());
+    receiver.close();
+    assert_eq!(sender.try_reserve().unwrap_err(), TrySendError::Closed(()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn named_queue_is_in_snapshots_until_it_ends() {
     scope(async |n: &Nursery<()>| {

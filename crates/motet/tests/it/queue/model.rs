@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use motet::queue::{self, Lease, Permit, TryRecvError, TrySendError};
+use motet::queue::{self, Lease, Permit, SendError, TryRecvError, TrySendError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -56,6 +56,15 @@ impl Naive {
     }
 }
 
+/// The result of `reserve` that the result of `try_reserve` stands for.
+fn tried<P>(reserved: Result<P, TrySendError<()>>) -> Option<Result<P, SendError<()>>> {
+    match reserved {
+        Ok(permit) => Some(Ok(permit)),
+        Err(TrySendError::Closed(())) => Some(Err(SendError(()))),
+        Err(TrySendError::Full(())) => None,
+    }
+}
+
 proptest! {
     #[test]
     fn queue_agrees_with_a_naive_model(capacity in 1..9_usize, bounded in any::<bool>(), steps in steps()) {
@@ -92,7 +101,7 @@ proptest! {
                     prop_assert_eq!(items.len(), count - fits);
                     prop_assert_eq!(sent.is_none(), !naive.closed && fits < count);
                 }
-                Step::Reserve => match now(sender.reserve()) {
+                Step::Reserve => match if next % 2 == 0 { now(sender.reserve()) } else { tried(sender.try_reserve()) } {
                     Some(Ok(permit)) => {
                         prop_assert!(!naive.closed && free > 0);
                         naive.permits += 1;

@@ -129,7 +129,7 @@ async fn sends(sender: Sender<Counted>, ids: std::ops::RangeInclusive<usize>, al
             2 => {
                 let mut item = item;
                 while let Err(refused) = sender.try_send(item) {
-                    item = refused.into_inner();
+                    item = refused.into_item();
                     yield_now().await;
                 }
             }

@@ -1,12 +1,16 @@
-//! Circuit breakers by key.
+//! Circuit breakers and rate limiters by key.
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakers};
+use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakers, RateLimiter, RateLimiters};
 use motet::task::{Nursery, scope};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn max(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
@@ -99,4 +103,49 @@ async fn named_registry_is_in_snapshots_and_lists_its_states() {
 #[test]
 fn registry_of_invalid_breakers_is_refused() {
     assert!(CircuitBreakers::<u8>::with_builder(max(3), CircuitBreaker::builder().probes(0)).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_a_rate_of_its_own() {
+    let each = RateLimiter::builder(1, SECOND).burst(2);
+    let limiters = RateLimiters::with_builder(max(10), each).unwrap();
+    limiters.get(&1).try_acquire(2).unwrap();
+    assert_eq!(limiters.clone().get(&1).try_acquire(1).unwrap_err().retry_after(), Some(SECOND));
+    limiters.get(&2).try_acquire(2).unwrap();
+    sleep(SECOND).await;
+    limiters.get(&1).try_acquire(1).unwrap();
+    assert!(limiters.remove(&1).is_some());
+    limiters.get(&1).try_acquire(2).unwrap();
+    assert!(RateLimiters::<u32>::with_builder(max(1), RateLimiter::builder(0, SECOND)).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn registry_of_limiters_is_bounded_and_keeps_those_that_wait_for_cells() {
+    let limiters = RateLimiters::with_builder(max(50), RateLimiter::builder(1, SECOND * 60)).unwrap();
+    limiters.get(&7).try_acquire(1).unwrap();
+    for key in 100..10_000 {
+        // It is asked for, and takes no cell.
+        drop(limiters.get(&key));
+    }
+    assert_eq!(limiters.len(), 50);
+    assert!(limiters.get(&7).try_acquire(1).is_err(), "the key got a new burst");
+    for key in 10_000..10_100 {
+        limiters.get(&key).try_acquire(1).unwrap();
+    }
+    assert_eq!(limiters.len(), 50, "a registry whose limiters are all in use grew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn named_registry_of_limiters_is_shown_with_the_number_in_use() {
+    scope(async |n: &Nursery<Infallible>| {
+        let limiters =
+            RateLimiters::with_builder(max(9), RateLimiter::builder(1, SECOND)).unwrap().name("clients");
+        limiters.get(&1).try_acquire(1).unwrap();
+        drop(limiters.get(&2));
+        let shown = n.snapshot().to_string();
+        assert!(shown.contains("rate limiters `clients`: limiters 2, in_use 1"), "{shown}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
+use motet::queue::{self, Job};
 use motet::run::{App, ExitOutcome, Root, ShutdownReport};
 use motet::task::{CancelToken, Reason, ReasonKind, drain, unscoped};
 use motet_testkit::sim::{Panics, sim};
@@ -117,6 +118,35 @@ async fn member_that_does_not_stop_is_dropped_and_reported_as_stuck() {
     assert_eq!(drain.stuck, ["deaf"]);
     assert_eq!(drain.took, SECOND * 10);
     assert_eq!(finished.report.phase("flush").unwrap().took, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_in_the_scope_of_a_phase_have_its_time_and_are_reported_beyond_it() {
+    for (takes, is_cut) in [(4, false), (12, true)] {
+        let log = Log::default();
+        let finished = app().run_until(after(1), async |app: &Root<Infallible>| {
+            let (sender, receiver) = queue::bounded(4).unwrap();
+            let ended = log.clone();
+            let handle = move |_: Job<u32>| {
+                let ended = ended.clone();
+                async move {
+                    sleep(SECOND * takes).await;
+                    ended.note("handled");
+                    Ok::<_, &str>(())
+                }
+            };
+            let workers =
+                receiver.workers(1).unwrap().start(app.in_phase("drain").scope(), "workers", handle);
+            workers.unwrap();
+            sender.send(1).await.unwrap();
+            pending::<()>().await;
+            Ok(())
+        });
+        let report = finished.await.report;
+        let drain = report.phase("drain").unwrap();
+        assert_eq!((log.read().len(), report.is_clean()), (usize::from(!is_cut), !is_cut));
+        assert_eq!(drain.took, if is_cut { SECOND * 10 } else { SECOND * 3 }, "{report}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
