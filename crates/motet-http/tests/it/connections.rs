@@ -155,7 +155,7 @@ async fn connection_ends_with_its_scope_and_later_sends_fail() {
 }
 
 #[tokio::test]
-async fn request_in_flight_is_refused_as_closed_when_the_scope_of_its_connections_ends() {
+async fn request_in_flight_fails_as_closed_when_its_scope_ends() {
     test(async |n| {
         let asked = Arc::new(Notify::new());
         let asks = Arc::clone(&asked);
@@ -191,7 +191,7 @@ async fn request_in_flight_is_refused_as_closed_when_the_scope_of_its_connection
 }
 
 #[test]
-fn idle_connections_to_several_hosts_end_in_the_same_order_in_both_runs_of_a_seed() {
+fn idle_connections_end_in_the_same_order_in_both_runs() {
     sim(|| async {
         scope(async |n: &Nursery| {
             let mut hosts = BTreeMap::new();

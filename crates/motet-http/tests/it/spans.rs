@@ -26,7 +26,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn events_of_retry_and_breaker_name_the_method_and_the_host_of_the_call() {
+async fn retry_and_breaker_events_name_method_and_host_of_the_call() {
     let log = Log::default();
     let written = log.clone();
     let subscriber = tracing_subscriber::fmt()

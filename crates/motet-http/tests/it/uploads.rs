@@ -182,7 +182,7 @@ async fn holding(n: &Scope) -> (String, Arc<Notify>, Arc<Notify>) {
 }
 
 #[tokio::test]
-async fn http2_connection_that_waits_for_a_response_is_not_closed_for_its_age_or_a_slot() {
+async fn http2_connection_that_waits_for_a_response_stays_open() {
     test(async |n| {
         let builder = || Connections::builder(n).versions(Versions::Http2);
         for (builder, is_limited) in

@@ -255,7 +255,7 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
     shared.change(|state, todo| state.connect_failed(cause, Instant::now(), todo));
     // Last, and with panics caught: formatting the error runs code of the user.
     let shown = catch(|| {
-        // A driver says "cannot connect", and its cause says why.
+        // The error of a driver is often only "cannot connect", and its causes contain the reason.
         let mut shown = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         let mut cause = error.source().and_then(Error::source);
         while let Some(error) = cause {

@@ -91,7 +91,7 @@ impl<E: Send + 'static> Phase<'_, E> {
     /// The scope of the phase, for code that starts tasks in a scope.
     ///
     /// The scope is cancelled when the phase begins. Its cooperative children, such as workers of a queue, have the time
-    /// of the phase as their grace period; what is cut off is in the report. A panic of one of its tasks that is not a member begins the shutdown,
+    /// of the phase as their grace period; tasks that are cut off are in the report. A panic of one of its tasks that is not a member begins the shutdown,
     /// and cancels this phase at the same time.
     #[must_use]
     pub fn scope(&self) -> &Scope {

@@ -189,7 +189,7 @@ fn flush_at_exit() {
     #[cfg(unix)]
     {
         extern "C" fn flush() {
-            // Not a second time for the same bytes: nobody reads them.
+            // Not a second time for the same bytes: standard error is not read.
             if SINK.get().is_some_and(|sink| sink.lock().has_unawaited()) {
                 let _written = flush_stderr(LAST_WORDS);
             }

@@ -120,7 +120,7 @@ async fn each_key_has_a_rate_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn registry_of_limiters_is_bounded_and_keeps_those_that_wait_for_cells() {
+async fn registry_of_limiters_is_bounded_and_keeps_those_in_use() {
     let limiters = RateLimiters::with_builder(max(50), RateLimiter::builder(1, SECOND * 60)).unwrap();
     limiters.get(&7).try_acquire(1).unwrap();
     for key in 100..10_000 {

@@ -121,7 +121,7 @@ async fn member_that_does_not_stop_is_dropped_and_reported_as_stuck() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_in_the_scope_of_a_phase_have_its_time_and_are_reported_beyond_it() {
+async fn workers_in_a_phase_have_its_time_or_are_reported_as_stuck() {
     for (takes, is_cut) in [(4, false), (12, true)] {
         let log = Log::default();
         let finished = app().run_until(after(1), async |app: &Root<Infallible>| {
