@@ -52,7 +52,7 @@
 //! | `json` | [`ScopeView::to_json`](observe::ScopeView::to_json) |
 //! | `full` | all of the features above |
 //! | `metrics` | [`observe`]: the numbers of all components, through the facade `metrics`, for Prometheus and others |
-//! | `systemd` | [`run`]: readiness and the shutdown are reported to systemd |
+//! | `systemd` | [`run`](mod@run): readiness and the shutdown are reported to systemd |
 //! | `tokio-util` | [`task`]: a `CancelToken` from and to a `CancellationToken` of tokio-util |
 //! | `cron` | [`periodic`]: jobs at times of the calendar, in UTC or in a time zone of [jiff](https://docs.rs/jiff) |
 //! | `sim` | lets the simulator of `motet-testkit` control the program; outside of a simulation nothing changes. For dev-dependencies |
