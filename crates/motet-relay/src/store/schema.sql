@@ -1,83 +1,209 @@
 -- Times are milliseconds since the Unix epoch. Row numbers are never reused (AUTOINCREMENT), because public identifiers
 -- contain them. A change of a table or an index must increment `VERSION` in schema.rs.
+--
+-- Every row that a tenant owns has the number of its tenant. The number of a deleted tenant is never used again, so a new
+-- tenant with the same id sees no old row.
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE tenants (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL,              -- chosen by the caller
+    name       TEXT NOT NULL DEFAULT '',
+    metadata   TEXT NOT NULL DEFAULT '{}', -- a JSON object of strings
+    policy     TEXT NOT NULL DEFAULT '{}', -- JSON: quotas, limits, the signature profile; what is absent is inherited
+    paused     INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    deleted_at INTEGER                     -- its rows are being deleted; then the row itself
+) STRICT;
+CREATE UNIQUE INDEX tenants_by_id ON tenants (id) WHERE deleted_at IS NULL;
+
+-- The tenant of requests that name none.
+INSERT INTO tenants (seq, id, name, created_at, updated_at) VALUES (1, 'default', 'default', 0, 0);
+
 -- Only the SHA-256 of a key is stored.
 CREATE TABLE api_keys (
-    hash       BLOB PRIMARY KEY,
-    created_at INTEGER NOT NULL
+    id         TEXT PRIMARY KEY,
+    hash       BLOB NOT NULL UNIQUE,
+    tenant_seq INTEGER,                    -- NULL: all tenants
+    scopes     INTEGER NOT NULL,           -- a set of bits
+    name       TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    used_on    INTEGER,                    -- the beginning of the day of the last use
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Sessions of the portal of a tenant. Only the SHA-256 of the token is stored.
+CREATE TABLE portal_sessions (
+    hash         BLOB PRIMARY KEY,
+    tenant_seq   INTEGER NOT NULL,
+    session      TEXT,                     -- the caller's name of the session
+    capabilities TEXT NOT NULL,            -- joined by one space
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX portal_sessions_by_tenant ON portal_sessions (tenant_seq);
+CREATE INDEX portal_sessions_expiry ON portal_sessions (expires_at);
+
+-- The catalogue of event types, of all tenants. An event may have a type that is not in it.
+CREATE TABLE event_types (
+    name        TEXT PRIMARY KEY,
+    description TEXT NOT NULL DEFAULT '',
+    schemas     TEXT,                      -- JSON
+    group_name  TEXT,
+    archived    INTEGER NOT NULL DEFAULT 0,
+    deprecated  INTEGER NOT NULL DEFAULT 0,
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- The row of a deleted endpoint stays, so that its deliveries remain readable.
 CREATE TABLE endpoints (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_seq    INTEGER NOT NULL,
+    uid           TEXT,                       -- chosen by the caller
+    kind          TEXT NOT NULL DEFAULT 'http',
     url           TEXT NOT NULL,
-    patterns      TEXT NOT NULL,              -- joined by one space
-    enabled       INTEGER NOT NULL,           -- the setting of the endpoint's owner
+    description   TEXT NOT NULL DEFAULT '',
+    metadata      TEXT NOT NULL DEFAULT '{}', -- a JSON object of strings
+    headers       TEXT NOT NULL DEFAULT '{}', -- a JSON object: also sent with each delivery
+    patterns      TEXT NOT NULL,              -- of event types, joined by one space
+    channels      TEXT NOT NULL DEFAULT '',   -- joined by one space; empty: all
+    policy        TEXT NOT NULL DEFAULT '{}', -- JSON: the rate, the signature profile; what is absent is inherited
+    enabled       INTEGER NOT NULL,           -- the setting of the endpoint's owner: if 0, its events are skipped
+    paused        INTEGER NOT NULL DEFAULT 0, -- set by an operator or the owner: its events are owed, and wait
     secret        TEXT NOT NULL,
     old_secrets   TEXT NOT NULL DEFAULT '',   -- `until:secret`, joined by one space: deliveries are also signed with these
     generation    INTEGER NOT NULL DEFAULT 0, -- incremented when the URL, the secret or `enabled` is set
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL,
     deleted_at    INTEGER,
-    -- Whether relay has disabled the endpoint.
-    held          INTEGER NOT NULL DEFAULT 0, -- 0 no, 1 the receiver is gone, 2 all attempts fail
+    -- Whether relay has stopped its deliveries.
+    held          INTEGER NOT NULL DEFAULT 0, -- 0 no, 1 the receiver is gone (skipped), 2 all attempts fail (owed)
     failures      INTEGER NOT NULL DEFAULT 0, -- failed attempts charged to the receiver since the last success
     failing_since INTEGER,                    -- when the first of them failed
     probe_at      INTEGER                     -- when a failing endpoint is probed next
 ) STRICT;
+CREATE INDEX endpoints_by_tenant ON endpoints (tenant_seq) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX endpoints_by_uid ON endpoints (tenant_seq, uid) WHERE uid IS NOT NULL AND deleted_at IS NULL;
 
 CREATE TABLE events (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_seq INTEGER NOT NULL,
+    uid        TEXT,                     -- chosen by the caller
     type       TEXT NOT NULL,
-    data       BLOB NOT NULL,   -- JSON, as it was sent
+    data       BLOB,                     -- JSON, as it was sent; NULL once it was erased
+    channels   TEXT NOT NULL DEFAULT '', -- joined by one space
+    tags       TEXT NOT NULL DEFAULT '', -- joined by one space
+    keep_ms    INTEGER,                  -- how long the data is kept, if the event shortens it
     created_at INTEGER NOT NULL,
-    checksum   INTEGER NOT NULL -- of the type, the data and created_at
+    checksum   INTEGER NOT NULL          -- of the type, the data and created_at
 ) STRICT;
+CREATE INDEX events_by_tenant ON events (tenant_seq);
+CREATE UNIQUE INDEX events_by_uid ON events (tenant_seq, uid) WHERE uid IS NOT NULL;
 
+-- What was decided about an event and an endpoint. What is to be done is in `due`.
 CREATE TABLE deliveries (
-    seq            INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_seq      INTEGER NOT NULL,
-    endpoint_seq   INTEGER NOT NULL,
-    state          INTEGER NOT NULL,           -- 0 pending, 1 delivered, 2 dead
-    attempts       INTEGER NOT NULL,           -- without those charged to relay
-    round          INTEGER NOT NULL,           -- number of times it was resent
-    round_attempts INTEGER NOT NULL,           -- counted attempts since the delivery was created or last resent
-    relay_attempts INTEGER NOT NULL DEFAULT 0, -- latest attempts in a row that are charged to relay
-    relay_since    INTEGER,                    -- when the first of them was made
-    due_at         INTEGER NOT NULL,
-    updated_at     INTEGER NOT NULL,
-    dead_reason    TEXT
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_seq   INTEGER NOT NULL,
+    event_seq    INTEGER NOT NULL,
+    endpoint_seq INTEGER NOT NULL,
+    state        INTEGER NOT NULL,           -- 0 pending, 1 delivered, 2 dead, 3 skipped
+    attempts     INTEGER NOT NULL,           -- without those charged to relay
+    round        INTEGER NOT NULL,           -- number of times it was resent
+    due_at       INTEGER,                    -- of its row in `due`; NULL if it is not pending
+    last_attempt INTEGER,                    -- the number of its last row in `attempts`
+    updated_at   INTEGER NOT NULL,
+    reason       TEXT                        -- why it is dead or skipped
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (endpoint_seq, due_at) WHERE state = 0;
-CREATE INDEX deliveries_dead ON deliveries (endpoint_seq) WHERE state = 2;
-CREATE INDEX deliveries_dead_all ON deliveries (state) WHERE state = 2;
 CREATE INDEX deliveries_by_event ON deliveries (event_seq);
 CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_seq);
+CREATE INDEX deliveries_dead ON deliveries (endpoint_seq) WHERE state = 2;
+CREATE INDEX deliveries_dead_all ON deliveries (tenant_seq) WHERE state = 2;
+CREATE INDEX deliveries_skipped ON deliveries (endpoint_seq) WHERE state = 3;
+
+-- The pending deliveries: the only table from which rows are deleted all the time. It can be made again from
+-- `deliveries`.
+CREATE TABLE due (
+    endpoint_seq   INTEGER NOT NULL,
+    due_at         INTEGER NOT NULL,
+    delivery_seq   INTEGER NOT NULL,
+    event_seq      INTEGER NOT NULL,
+    round          INTEGER NOT NULL,
+    attempts       INTEGER NOT NULL,           -- counted attempts since the delivery was created or last resent
+    relay_attempts INTEGER NOT NULL DEFAULT 0, -- latest attempts in a row that are charged to relay
+    relay_since    INTEGER,                    -- when the first of them was made
+    PRIMARY KEY (endpoint_seq, due_at, delivery_seq)
+) STRICT, WITHOUT ROWID;
 
 -- Attempts in a row that are charged to relay share a row, so that a delivery has a bounded number of rows.
 CREATE TABLE attempts (
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_seq   INTEGER NOT NULL,
+    endpoint_seq INTEGER NOT NULL,
     delivery_seq INTEGER NOT NULL,
+    previous     INTEGER,          -- the attempt before it of the same delivery
     number       INTEGER NOT NULL, -- from 1
+    is_manual    INTEGER NOT NULL, -- 1 if somebody asked for it: the first after a resend
     started_at   INTEGER NOT NULL, -- of the last attempt, like the columns below
     took_ms      INTEGER NOT NULL,
     status       INTEGER,          -- of the response, if there was one
     class        INTEGER,          -- cause of a failure: 1 receiver, 2 relay, 3 configuration
     error        TEXT,             -- if it failed
     response     TEXT,             -- beginning of the body, if it failed
-    repeats      INTEGER NOT NULL, -- number of attempts that the row stands for
-    PRIMARY KEY (delivery_seq, number)
-) STRICT, WITHOUT ROWID;
+    repeats      INTEGER NOT NULL  -- number of attempts that the row stands for
+) STRICT;
+CREATE INDEX attempts_by_endpoint ON attempts (endpoint_seq);
 
 CREATE TABLE idempotency (
-    key        TEXT PRIMARY KEY,
+    tenant_seq INTEGER NOT NULL,
+    key        TEXT NOT NULL,
     hash       BLOB NOT NULL, -- SHA-256 of the event's type and data
     event_seq  INTEGER NOT NULL,
     deliveries INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_seq, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+
+-- What happened in a minute, so that no page counts rows. Written in the commit of what is counted.
+CREATE TABLE rollups (
+    minute       INTEGER NOT NULL, -- its beginning
+    node         INTEGER NOT NULL, -- 0 in this store; the store of a cluster has a row per node
+    tenant_seq   INTEGER NOT NULL,
+    endpoint_seq INTEGER NOT NULL, -- 0: of the tenant's events
+    accepted     INTEGER NOT NULL, -- events; only with endpoint 0
+    ok           INTEGER NOT NULL, -- attempts that succeeded
+    failed       INTEGER NOT NULL, -- attempts that failed
+    dead         INTEGER NOT NULL, -- deliveries that became dead letters
+    skipped      INTEGER NOT NULL, -- deliveries that were skipped
+    took_ms      INTEGER NOT NULL, -- sum over the attempts
+    -- Attempts by their time: up to 10, 30, 100, 300, 1 000, 3 000, 10 000 ms, and longer.
+    b0 INTEGER NOT NULL, b1 INTEGER NOT NULL, b2 INTEGER NOT NULL, b3 INTEGER NOT NULL,
+    b4 INTEGER NOT NULL, b5 INTEGER NOT NULL, b6 INTEGER NOT NULL, b7 INTEGER NOT NULL,
+    PRIMARY KEY (minute, node, tenant_seq, endpoint_seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rollups_by_endpoint ON rollups (endpoint_seq, minute);
+
+-- Jobs that send past events again.
+CREATE TABLE replays (
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_seq   INTEGER NOT NULL,
+    endpoint_seq INTEGER,          -- NULL: all endpoints of the tenant
+    kind         TEXT NOT NULL,    -- failed, missing, skipped, all
+    filter       TEXT NOT NULL,    -- JSON
+    state        TEXT NOT NULL,    -- running, finished, cancelled, failed
+    planned      INTEGER NOT NULL,
+    done         INTEGER NOT NULL DEFAULT 0,
+    cursor       INTEGER NOT NULL DEFAULT 0,
+    error        TEXT,
+    created_at   INTEGER NOT NULL,
+    updated_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX replays_by_tenant ON replays (tenant_seq);
+CREATE INDEX replays_running ON replays (state) WHERE state = 'running';
