@@ -129,9 +129,9 @@ pub enum OpenError {
         /// The schema version that this program reads.
         known: i64,
     },
-    /// The database was written by an older relay.
+    /// The database was made by a development version of relay.
     #[error(
-        "{} has schema version {found} and was written by an older relay; this relay reads version {known} only and converts no store; let the older relay deliver its pending deliveries, and choose another directory with --data",
+        "{} has schema version {found} and was made by a development version of relay; this relay reads version {known} only and converts no store of a development version; start with an empty data directory (--data)",
         database.display()
     )]
     TooOld {

@@ -14,7 +14,7 @@ use super::paging::{ListResponse, PageRequest};
 use super::problem::Problem;
 use super::views::{AttemptView, DeliveryDetail, DeliveryView, ListItem};
 use crate::ids::IdKind;
-use crate::store::{DeliveryFilter, DeliveryRow, DeliveryState, Unreadable};
+use crate::store::{DeliveryFilter, DeliveryRow, DeliveryState, TenantSeq, Unreadable};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,7 +78,7 @@ async fn page(
         .map(|id| ids.parse(IdKind::Event, &id).ok_or_else(|| Problem::not_found("event", &id)))
         .transpose()?;
     let endpoint = params.endpoint_id.map(|id| endpoints::parse_id(api, &id)).transpose()?;
-    let filter = DeliveryFilter { event, endpoint, state: params.state };
+    let filter = DeliveryFilter { tenant: Some(TenantSeq::DEFAULT), event, endpoint, state: params.state };
     let rows = api.store.deliveries(filter, page.before, page.fetch()).await?;
     let seq = |row: &Result<DeliveryRow, Unreadable>| match row {
         Ok(row) => row.seq,
@@ -95,16 +95,16 @@ pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
     Id(id): Id,
 ) -> Result<JsonResponse<DeliveryDetail>, Problem> {
-    let seq = parse_id(&api, &id)?;
-    let (row, attempts) = api.store.delivery(seq).await?.ok_or_else(|| unknown(&id))?;
+    let (ids, seq) = (api.store.ids(), parse_id(&api, &id)?);
+    let (row, attempts) = api.store.delivery(TenantSeq::DEFAULT, seq).await?.ok_or_else(|| unknown(&id))?;
     Ok(JsonResponse(DeliveryDetail {
-        delivery: DeliveryView::new(api.store.ids(), row),
-        attempt_log: (1..).zip(attempts).map(|(number, attempt)| AttemptView::new(number, attempt)).collect(),
+        delivery: DeliveryView::new(ids, row),
+        attempt_log: attempts.into_iter().map(|attempt| AttemptView::new(ids, attempt)).collect(),
     }))
 }
 
 pub(super) async fn resend(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    match api.store.resend(parse_id(&api, &id)?).await? {
+    match api.store.resend(TenantSeq::DEFAULT, parse_id(&api, &id)?).await? {
         Some(true) => Ok(StatusCode::ACCEPTED),
         Some(false) => Err(Problem::new(StatusCode::CONFLICT, "the delivery's endpoint is deleted")),
         None => Err(unknown(&id)),
@@ -116,7 +116,7 @@ pub(super) async fn redrive(
     Json(redrive): Json<RedriveRequest>,
 ) -> Result<(StatusCode, JsonResponse<RedriveResponse>), Problem> {
     let endpoint = redrive.endpoint_id.map(|id| endpoints::parse_id(&api, &id)).transpose()?;
-    let done = api.store.redrive(endpoint).await?;
+    let done = api.store.redrive(TenantSeq::DEFAULT, endpoint).await?;
     Ok((StatusCode::ACCEPTED, JsonResponse(RedriveResponse { redriven: done.redriven, more: done.more })))
 }
 

@@ -1,18 +1,21 @@
 //! `/v1/endpoints`
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as JsonResponse;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::{Host, Url};
 
 use super::ApiState;
 use super::extract::{Id, Json, Params};
+use super::names::{check_metadata, check_names, check_uid};
 use super::paging::{ListResponse, PageRequest};
+use super::patch::Patch;
 use super::problem::Problem;
 use super::views::EndpointView;
 use crate::guard::AddressGuard;
@@ -20,28 +23,81 @@ use crate::ids::IdKind;
 use crate::lifecycle::{DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
-use crate::store::{EndpointChange, NewEndpoint, UpdatedEndpoint};
+use crate::store::{
+    EndpointChange, EndpointKind, EndpointPolicy, NewEndpoint, PauseTarget, TenantSeq, UpdatedEndpoint,
+};
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_PATTERNS: usize = 64;
+const MAX_CHANNELS: usize = 10;
+const MAX_DESCRIPTION_BYTES: usize = 1_024;
+const MAX_HEADERS: usize = 32;
+const MAX_HEADER_BYTES: usize = 4_096;
+
+/// Headers of the message that no setting may replace.
+const OWN_HEADERS: [&str; 12] = [
+    "accept",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+const OWN_HEADER_PREFIXES: [&str; 3] = ["proxy-", "svix-", "webhook-"];
 const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateEndpoint {
     url: String,
+    uid: Option<String>,
+    #[serde(default)]
+    kind: EndpointKind,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    /// Also sent with each delivery.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     /// `None` selects all event types.
     event_types: Option<Vec<String>>,
+    /// Empty: events of all channels and without a channel.
+    #[serde(default)]
+    channels: Vec<String>,
+    #[serde(default)]
+    policy: EndpointPolicy,
     enabled: Option<bool>,
     /// `None`: relay creates a secret.
     secret: Option<String>,
 }
 
+/// A merge patch: a field that is absent stays, and `null` sets a field to its default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateEndpoint {
     url: Option<String>,
-    event_types: Option<Vec<String>>,
+    #[serde(default)]
+    uid: Patch<String>,
+    kind: Option<EndpointKind>,
+    #[serde(default)]
+    description: Patch<String>,
+    #[serde(default)]
+    metadata: Patch<BTreeMap<String, Option<String>>>,
+    #[serde(default)]
+    headers: Patch<BTreeMap<String, Option<String>>>,
+    #[serde(default)]
+    event_types: Patch<Vec<String>>,
+    #[serde(default)]
+    channels: Patch<Vec<String>>,
+    #[serde(default)]
+    policy: Patch<serde_json::Map<String, serde_json::Value>>,
     enabled: Option<bool>,
     secret: Option<String>,
     /// How long deliveries are also signed with the previous secret, in seconds.
@@ -64,13 +120,29 @@ pub(super) async fn create(
         None => Secret::generate()
             .map_err(|_| Problem::unavailable("the operating system returned no random bytes; try again"))?,
     };
+    if let Some(uid) = &create.uid {
+        check_uid(uid)?;
+    }
+    check_description(&create.description)?;
+    check_metadata(create.metadata.iter().map(|(name, value)| (name, Some(value))))?;
+    check_headers(create.headers.iter().map(|(name, value)| (name, Some(value))))?;
+    check_names("channels", &create.channels, MAX_CHANNELS)?;
     let new = NewEndpoint {
-        url: check_url(&create.url, &api.guard)?,
-        patterns: parse_patterns(&create.event_types.unwrap_or_else(|| vec![">".to_owned()]))?,
+        uid: create.uid,
+        kind: create.kind,
+        description: create.description,
+        metadata: create.metadata,
+        headers: create.headers,
+        channels: create.channels,
+        policy: create.policy,
         enabled: create.enabled.unwrap_or(true),
-        secret,
+        ..NewEndpoint::new(
+            check_url(&create.url, &api.guard)?,
+            parse_patterns(&create.event_types.unwrap_or_else(all_types))?,
+            secret,
+        )
     };
-    let row = api.store.create_endpoint(new).await?;
+    let row = api.store.create_endpoint(TenantSeq::DEFAULT, new).await?;
     Ok((StatusCode::CREATED, JsonResponse(EndpointView::with_secret(api.store.ids(), &row))))
 }
 
@@ -78,7 +150,8 @@ pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
     Id(id): Id,
 ) -> Result<JsonResponse<EndpointView>, Problem> {
-    let row = api.store.endpoint(parse_id(&api, &id)?).await?.ok_or_else(|| unknown(&id))?;
+    let row =
+        api.store.endpoint(TenantSeq::DEFAULT, parse_id(&api, &id)?).await?.ok_or_else(|| unknown(&id))?;
     Ok(JsonResponse(EndpointView::with_secret(api.store.ids(), &row)))
 }
 
@@ -88,7 +161,7 @@ pub(super) async fn list(
 ) -> Result<JsonResponse<ListResponse<EndpointView>>, Problem> {
     let ids = api.store.ids();
     let page = PageRequest::read(ids, IdKind::Endpoint, params.limit, params.cursor.as_deref())?;
-    let rows = api.store.endpoints(page.before, page.fetch()).await?;
+    let rows = api.store.endpoints(Some(TenantSeq::DEFAULT), page.before, page.fetch()).await?;
     let id = |row: &crate::store::EndpointRow| ids.format(IdKind::Endpoint, row.seq);
     Ok(JsonResponse(page.answer(rows, id, |row| EndpointView::new(ids, &row))))
 }
@@ -99,15 +172,9 @@ pub(super) async fn update(
     Json(update): Json<UpdateEndpoint>,
 ) -> Result<JsonResponse<EndpointView>, Problem> {
     let seq = parse_id(&api, &id)?;
-    let change = EndpointChange {
-        url: update.url.map(|url| check_url(&url, &api.guard)).transpose()?,
-        patterns: update.event_types.map(|types| parse_patterns(&types)).transpose()?,
-        enabled: update.enabled,
-        secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
-        overlap: update.overlap.map(check_overlap).transpose()?,
-    };
+    let change = change(update, &api.guard)?;
     let UpdatedEndpoint { row, switched, url_changed } =
-        api.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
+        api.store.update_endpoint(TenantSeq::DEFAULT, seq, change).await?.ok_or_else(|| unknown(&id))?;
     // In steps, between other commits. If a step fails or this future is dropped, the remaining deliveries keep their
     // due times.
     let mut may_be_more = url_changed;
@@ -130,11 +197,115 @@ pub(super) async fn update(
 }
 
 pub(super) async fn delete(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    if api.store.delete_endpoint(parse_id(&api, &id)?).await? {
+    if api.store.delete_endpoint(TenantSeq::DEFAULT, parse_id(&api, &id)?).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown(&id))
     }
+}
+
+/// Checks the fields of a merge patch that are present. The absent ones may have values that are no longer allowed.
+fn change(update: UpdateEndpoint, guard: &AddressGuard) -> Result<EndpointChange, Problem> {
+    let patch = |map: &BTreeMap<String, Option<String>>| {
+        map.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    match update.kind {
+        None | Some(EndpointKind::Http) => {}
+    }
+    if let Patch::Value(metadata) = &update.metadata {
+        check_metadata(patch(metadata).iter().map(|(name, value)| (name, value.as_ref())))?;
+    }
+    if let Patch::Value(headers) = &update.headers {
+        check_headers(patch(headers).iter().map(|(name, value)| (name, value.as_ref())))?;
+    }
+    let uid = match update.uid {
+        Patch::Absent => None,
+        Patch::Null => Some(None),
+        Patch::Value(uid) => {
+            check_uid(&uid)?;
+            Some(Some(uid))
+        }
+    };
+    let description = update.description.or_default();
+    if let Some(description) = &description {
+        check_description(description)?;
+    }
+    let channels = update.channels.or_default();
+    if let Some(channels) = &channels {
+        check_names("channels", channels, MAX_CHANNELS)?;
+    }
+    let patterns = match update.event_types {
+        Patch::Absent => None,
+        Patch::Null => Some(parse_patterns(&all_types())?),
+        Patch::Value(types) => Some(parse_patterns(&types)?),
+    };
+    Ok(EndpointChange {
+        uid,
+        url: update.url.map(|url| check_url(&url, guard)).transpose()?,
+        description,
+        metadata: update.metadata.merge(),
+        headers: update.headers.merge(),
+        patterns,
+        channels,
+        policy: update.policy.merge(),
+        enabled: update.enabled,
+        secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
+        overlap: update.overlap.map(check_overlap).transpose()?,
+    })
+}
+
+fn all_types() -> Vec<String> {
+    vec![">".to_owned()]
+}
+
+fn check_description(description: &str) -> Result<(), Problem> {
+    if description.len() > MAX_DESCRIPTION_BYTES {
+        return Err(Problem::invalid(format!(
+            "description has {} bytes; at most {MAX_DESCRIPTION_BYTES} are allowed",
+            description.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Checks headers that are sent with each delivery. relay sets the headers of the message and of the signature itself.
+fn check_headers<'a>(
+    headers: impl ExactSizeIterator<Item = (&'a String, Option<&'a String>)>,
+) -> Result<(), Problem> {
+    if headers.len() > MAX_HEADERS {
+        return Err(Problem::invalid(format!(
+            "headers has {} entries; at most {MAX_HEADERS} are allowed",
+            headers.len()
+        )));
+    }
+    for (name, value) in headers {
+        let invalid = |why: &str| Err(Problem::invalid(format!("headers: {name:?} {why}")));
+        let Ok(parsed) = HeaderName::try_from(name) else { return invalid("is not the name of a header") };
+        let own = parsed.as_str();
+        if OWN_HEADERS.contains(&own) || OWN_HEADER_PREFIXES.iter().any(|prefix| own.starts_with(prefix)) {
+            return invalid("is set by relay");
+        }
+        if value.is_some_and(|value| value.len() > MAX_HEADER_BYTES) {
+            return invalid(&format!("has a value of more than {MAX_HEADER_BYTES} bytes"));
+        }
+        if value.is_some_and(|value| HeaderValue::try_from(value).is_err()) {
+            return invalid("has a value with characters that cannot be sent");
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn pause(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
+    set_paused(&api, &id, true).await
+}
+
+pub(super) async fn resume(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
+    set_paused(&api, &id, false).await
+}
+
+async fn set_paused(api: &ApiState, id: &str, paused: bool) -> Result<StatusCode, Problem> {
+    let target = PauseTarget::Endpoint(TenantSeq::DEFAULT, parse_id(api, id)?);
+    if api.store.set_paused(target, paused).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(id)) }
 }
 
 pub(super) fn parse_id(api: &ApiState, id: &str) -> Result<i64, Problem> {

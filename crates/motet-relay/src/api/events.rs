@@ -15,18 +15,21 @@ use serde_json::value::RawValue;
 use super::ApiState;
 use super::body::{MAX_DATA_BYTES, MAX_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
+use super::names::{check_names, check_uid};
 use super::paging::{ListResponse, PageRequest};
 use super::problem::{self, Problem};
 use super::views::{EventView, ListItem};
 use crate::ids::{IdKind, Ids};
 use crate::json;
 use crate::pattern::EventType;
-use crate::store::{EventRow, MAX_WEIGHT, NewEvent, Published, Unreadable};
+use crate::store::{EventRow, MAX_WEIGHT, NewEvent, Published, TenantSeq, Unreadable};
 
 const NDJSON: &str = "application/x-ndjson";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const MAX_KEY_BYTES: usize = 255;
+const MAX_EVENT_CHANNELS: usize = 5;
+const MAX_TAGS: usize = 16;
 
 /// Maximum size of a body with many events.
 const MAX_NDJSON_BYTES: usize = 16 << 20;
@@ -40,6 +43,11 @@ struct PublishRequest {
     r#type: String,
     data: Box<RawValue>,
     idempotency_key: Option<String>,
+    uid: Option<String>,
+    #[serde(default)]
+    channels: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,7 +105,7 @@ async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<
         }
         publish.idempotency_key = Some(key.to_owned());
     }
-    let published = api.store.publish(vec![check(publish)?]).await?;
+    let published = api.store.publish(TenantSeq::DEFAULT, vec![check(publish)?]).await?;
     let ids = api.store.ids();
     match published.first() {
         Some(Published::Accepted { event, deliveries }) => {
@@ -108,6 +116,7 @@ async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<
             Ok((replayed, accepted(ids, *event, *deliveries)).into_response())
         }
         Some(Published::Conflict { event }) => Err(conflict(ids, *event)),
+        Some(Published::Duplicate { event }) => Err(duplicate(ids, *event)),
         None => Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "a bug in relay: the store returned no result",
@@ -127,6 +136,11 @@ fn conflict(ids: Ids, event: i64) -> Problem {
             "this idempotency key was used for another event, {id}, in the last 24 h; nothing was stored"
         ),
     )
+}
+
+fn duplicate(ids: Ids, event: i64) -> Problem {
+    let id = ids.format(IdKind::Event, event);
+    Problem::new(StatusCode::CONFLICT, format!("the event {id} has this uid already; nothing was stored"))
 }
 
 async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
@@ -159,7 +173,7 @@ async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result
     for (number, line) in lines {
         match parse_line(line) {
             Ok(event) => {
-                weight += api.store.rows_of(&event);
+                weight += api.store.rows_of(TenantSeq::DEFAULT, &event);
                 batch.push(event);
                 numbers.push(number);
             }
@@ -195,7 +209,7 @@ async fn store_batch(
         return;
     }
     let ids = api.store.ids();
-    match api.store.publish(batch).await {
+    match api.store.publish(TenantSeq::DEFAULT, batch).await {
         Ok(published) => {
             answers.extend(
                 numbers.drain(..).zip(published).map(|(line, published)| taken(ids, line, published)),
@@ -213,6 +227,7 @@ fn taken(ids: Ids, line: usize, published: Published) -> LineAnswer {
         Published::Accepted { event, deliveries } => (event, deliveries, None),
         Published::Replayed { event, deliveries } => (event, deliveries, Some(true)),
         Published::Conflict { event } => return refused(line, &conflict(ids, event)),
+        Published::Duplicate { event } => return refused(line, &duplicate(ids, event)),
     };
     LineAnswer {
         line,
@@ -276,7 +291,19 @@ fn check(publish: PublishRequest) -> Result<NewEvent, Problem> {
         ));
     }
     json::check(data).map_err(|unfit| Problem::invalid(format!("data: {unfit}")))?;
-    Ok(NewEvent { event_type, data: publish.data, idempotency_key: publish.idempotency_key })
+    let PublishRequest { uid, channels, tags, .. } = publish;
+    if let Some(uid) = &uid {
+        check_uid(uid)?;
+    }
+    check_names("channels", &channels, MAX_EVENT_CHANNELS)?;
+    check_names("tags", &tags, MAX_TAGS)?;
+    Ok(NewEvent {
+        idempotency_key: publish.idempotency_key,
+        uid,
+        channels,
+        tags,
+        ..NewEvent::new(event_type, publish.data)
+    })
 }
 
 pub(super) async fn read(
@@ -286,7 +313,7 @@ pub(super) async fn read(
     let unknown = || Problem::not_found("event", &id);
     let ids = api.store.ids();
     let seq = ids.parse(IdKind::Event, &id).ok_or_else(unknown)?;
-    let row = api.store.event(seq).await?.ok_or_else(unknown)?;
+    let row = api.store.event(TenantSeq::DEFAULT, seq).await?.ok_or_else(unknown)?;
     Ok(JsonResponse(EventView::new(ids, row)?))
 }
 
@@ -296,7 +323,7 @@ pub(super) async fn list(
 ) -> Result<JsonResponse<ListResponse<ListItem<EventView>>>, Problem> {
     let ids = api.store.ids();
     let page = PageRequest::read(ids, IdKind::Event, params.limit, params.cursor.as_deref())?;
-    let (rows, more) = api.store.events(page.before, page.limit).await?;
+    let (rows, more) = api.store.events(Some(TenantSeq::DEFAULT), page.before, page.limit).await?;
     let seq = |row: &Result<EventRow, Unreadable>| match row {
         Ok(row) => row.seq,
         Err(unreadable) => unreadable.seq,

@@ -25,7 +25,7 @@ use super::problem::Problem;
 use crate::clock::rfc3339;
 use crate::config::Feeds;
 use crate::ids::{IdKind, Ids};
-use crate::store::{EventRow, EventSource, Follower, StoreError};
+use crate::store::{EventRow, EventSource, Follower, StoreError, TenantSeq};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -94,7 +94,8 @@ pub(super) async fn open(
     if stop.is_cancelled() {
         return Err(Problem::unavailable("relay is shutting down"));
     }
-    let follower = api.store.follow(last, patterns).await?.ok_or_else(|| gone(&headers))?;
+    let follower =
+        api.store.follow(Some(TenantSeq::DEFAULT), last, patterns).await?.ok_or_else(|| gone(&headers))?;
     let feed = Feed { ids, follower, last_sent: None, keep_alive: api.feeds.keep_alive, _slot: slot };
     let messages = try_generator(async move |y: Yielder<Bytes>| feed.run(y).await);
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), NO_BUFFERING];
@@ -198,7 +199,16 @@ fn error_message(ids: Ids, seq: i64, why: &str) -> Bytes {
 fn message(ids: Ids, row: &EventRow) -> Bytes {
     let id = ids.format(IdKind::Event, row.seq);
     let created_at = rfc3339(row.created_at);
-    let length = row.data.len() + row.event_type.len() + created_at.len() + 2 * id.len() + 64;
+    let mut names = String::new();
+    if let Some(uid) = &row.uid {
+        names = format!("\"uid\":\"{uid}\",");
+    }
+    for (field, list) in [("channels", &row.channels), ("tags", &row.tags)] {
+        if !list.is_empty() {
+            names += &format!("\"{field}\":[\"{}\"],", list.join("\",\""));
+        }
+    }
+    let length = row.data.len() + row.event_type.len() + created_at.len() + names.len() + 2 * id.len() + 64;
     let mut message = BytesMut::with_capacity(length);
     // None of these texts has a character that JSON escapes.
     for text in [
@@ -210,7 +220,9 @@ fn message(ids: Ids, row: &EventRow) -> Bytes {
         &row.event_type,
         "\",\"created_at\":\"",
         &created_at,
-        "\",\"data\":",
+        "\",",
+        &names,
+        "\"data\":",
     ] {
         message.put_slice(text.as_bytes());
     }
@@ -233,7 +245,16 @@ mod tests {
     #[test]
     fn line_breaks_in_event_data_become_data_lines_of_one_message() {
         let data = b"{\r\n  \"a\": [1,\r2],\n\n\"b\":\"\\n\"}".to_vec();
-        let row = EventRow { seq: 10, event_type: "a.b".to_owned(), data, created_at: 7 };
+        let row = EventRow {
+            seq: 10,
+            tenant: TenantSeq::DEFAULT,
+            uid: None,
+            event_type: "a.b".to_owned(),
+            data,
+            channels: Vec::new(),
+            tags: Vec::new(),
+            created_at: 7,
+        };
         let text = message(Ids::new(1), &row);
         let expected = "id: evt_000000000001000000000000000a\n\
             data: {\"id\":\"evt_000000000001000000000000000a\",\"type\":\"a.b\",\"created_at\":\"1970-01-01T00:00:00.007Z\",\"data\":{\n\

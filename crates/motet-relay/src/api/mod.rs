@@ -12,8 +12,11 @@ mod extract;
 mod feed;
 mod health;
 mod memory;
+mod names;
 mod page;
 mod paging;
+mod patch;
+mod pause;
 mod problem;
 mod views;
 
@@ -58,6 +61,10 @@ pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, sto
         .route("/events/{id}", get(events::read))
         .route("/endpoints", post(endpoints::create).get(endpoints::list))
         .route("/endpoints/{id}", get(endpoints::read).patch(endpoints::update).delete(endpoints::delete))
+        .route("/endpoints/{id}/pause", post(endpoints::pause))
+        .route("/endpoints/{id}/resume", post(endpoints::resume))
+        .route("/pause", post(pause::pause))
+        .route("/resume", post(pause::resume))
         .route("/deliveries", get(deliveries::list))
         .route("/deliveries/{id}", get(deliveries::read))
         .route("/deliveries/{id}/resend", post(deliveries::resend))

@@ -45,6 +45,7 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
     let page = render(
         ids,
         api.store.health().await.err().map(|problem| problem.to_string()),
+        api.store.is_paused().await?,
         &endpoints,
         &deliveries,
     )
@@ -61,12 +62,16 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
 fn render(
     ids: Ids,
     problem: Option<String>,
+    is_paused: bool,
     endpoints: &[(EndpointRow, Backlog)],
     deliveries: &[DeliveryView],
 ) -> Result<String, fmt::Error> {
     let mut page = HEAD.to_owned();
     if let Some(problem) = problem {
         write!(page, "<p class=bad>The store has a problem: {}.</p>", Escaped(&problem))?;
+    }
+    if is_paused {
+        page += "<p class=bad>All deliveries are paused: <code>POST /v1/resume</code> resumes them.</p>\n";
     }
     page += "<h2>Endpoints</h2>\n";
     if endpoints.is_empty() {
@@ -81,11 +86,12 @@ fn render(
                 ids.format(IdKind::Endpoint, endpoint.seq),
                 Escaped(&endpoint.url),
                 Escaped(&patterns),
-                match (endpoint.enabled, endpoint.held) {
-                    (true, None) => "enabled",
-                    (true, Some(HoldReason::Gone)) => "<span class=bad>gone</span>",
-                    (true, Some(HoldReason::Failing)) => "<span class=bad>failing</span>",
-                    (false, _) => "<span class=bad>disabled</span>",
+                match (endpoint.enabled, endpoint.held, endpoint.paused) {
+                    (false, _, _) => "<span class=bad>disabled</span>",
+                    (true, Some(HoldReason::Gone), _) => "<span class=bad>gone</span>",
+                    (true, _, true) => "<span class=bad>paused</span>",
+                    (true, Some(HoldReason::Failing), false) => "<span class=bad>failing</span>",
+                    (true, None, false) => "enabled",
                 },
                 backlog.pending,
                 backlog.overdue as f64 / 1_000.0,

@@ -54,6 +54,9 @@ impl From<StoreError> for Problem {
             StoreError::Unsure(_) => Self::unavailable(format!(
                 "{error}; it may have been stored; send it again under the same idempotency key"
             )),
+            StoreError::NoTenant => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            StoreError::Invalid(_) => Self::invalid(error.to_string()),
+            StoreError::UidTaken(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
             // Damage does not heal with time.
             StoreError::Corrupt(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}; nothing was stored"))

@@ -1,5 +1,7 @@
 //! The JSON forms of stored rows.
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,16 +10,27 @@ use super::problem::Problem;
 use crate::clock::rfc3339;
 use crate::ids::{IdKind, Ids};
 use crate::store::{
-    AttemptRow, DeliveryRow, DeliveryState, EndpointRow, EventRow, FailureClass, HoldReason, Unreadable,
+    AttemptRow, DeliveryRow, DeliveryState, EndpointKind, EndpointPolicy, EndpointRow, EventRow,
+    FailureClass, HoldReason, Unreadable,
 };
 
 #[derive(Debug, Serialize)]
 pub(super) struct EndpointView {
     id: String,
+    uid: Option<String>,
+    kind: EndpointKind,
     url: String,
+    description: String,
+    metadata: BTreeMap<String, String>,
+    /// The names of the headers; their values are not shown.
+    headers: Vec<String>,
     event_types: Vec<String>,
-    /// `true` if attempts are made.
+    channels: Vec<String>,
+    policy: EndpointPolicy,
+    /// `false` if the owner or relay has disabled the endpoint.
     enabled: bool,
+    /// `true` if deliveries wait until the endpoint is resumed.
+    paused: bool,
     /// The reason why relay has disabled the endpoint: `gone` (it responded with 410) or `failing` (every attempt
     /// failed).
     disabled_because: Option<HoldReason>,
@@ -32,9 +45,17 @@ impl EndpointView {
     pub(super) fn new(ids: Ids, row: &EndpointRow) -> Self {
         Self {
             id: ids.format(IdKind::Endpoint, row.seq),
+            uid: row.uid.clone(),
+            kind: row.kind,
             url: row.url.clone(),
+            description: row.description.clone(),
+            metadata: row.metadata.clone(),
+            headers: row.headers.keys().cloned().collect(),
             event_types: row.patterns.iter().map(ToString::to_string).collect(),
+            channels: row.channels.clone(),
+            policy: row.policy.clone(),
             enabled: row.enabled && row.held.is_none(),
+            paused: row.paused,
             disabled_because: row.held,
             secret: None,
             created_at: rfc3339(row.created_at),
@@ -52,6 +73,12 @@ pub(super) struct EventView {
     id: String,
     r#type: String,
     created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     data: Box<RawValue>,
 }
 
@@ -65,6 +92,9 @@ impl EventView {
             id: ids.format(IdKind::Event, row.seq),
             r#type: row.event_type,
             created_at: rfc3339(row.created_at),
+            uid: row.uid,
+            channels: row.channels,
+            tags: row.tags,
             data,
         })
     }
@@ -109,8 +139,8 @@ pub(super) struct DeliveryView {
     /// When the next attempt is due; only for pending deliveries.
     next_attempt_at: Option<String>,
     pub(super) updated_at: String,
-    /// The reason of a dead letter.
-    dead_reason: Option<String>,
+    /// Why it is dead or skipped.
+    reason: Option<String>,
 }
 
 impl DeliveryView {
@@ -127,16 +157,19 @@ impl DeliveryView {
             endpoint_id: ids.format(IdKind::Endpoint, row.endpoint),
             state: row.state,
             attempts: row.attempts,
-            next_attempt_at: (row.state == DeliveryState::Pending).then(|| rfc3339(row.due_at)),
+            next_attempt_at: row.due_at.filter(|_| row.state == DeliveryState::Pending).map(rfc3339),
             updated_at: rfc3339(row.updated_at),
-            dead_reason: row.dead_reason,
+            reason: row.reason,
         }
     }
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct AttemptView {
-    number: usize,
+    id: String,
+    number: u32,
+    /// `true` if a client asked for the attempt: the first after a resend.
+    manual: bool,
     started_at: String,
     took_ms: i64,
     status: Option<u16>,
@@ -150,10 +183,12 @@ pub(super) struct AttemptView {
 }
 
 impl AttemptView {
-    pub(super) fn new(number: usize, row: AttemptRow) -> Self {
-        let AttemptRow { attempt, repeats } = row;
+    pub(super) fn new(ids: Ids, row: AttemptRow) -> Self {
+        let AttemptRow { seq, number, is_manual, attempt, repeats } = row;
         Self {
+            id: ids.format(IdKind::Attempt, seq),
             number,
+            manual: is_manual,
             started_at: rfc3339(attempt.started_at),
             took_ms: attempt.took_ms,
             status: attempt.status,

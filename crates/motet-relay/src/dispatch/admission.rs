@@ -1,13 +1,12 @@
 //! Admission of attempts: the circuit breaker, the rate limit and the `Retry-After` pause of each endpoint.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
 use motet::resilience::{
     BreakerPermit, BreakerState, CircuitBreaker, CircuitBreakers, PolicyConfigError, RateLimiter,
-    RateLimiterBuilder,
 };
 use motet::{Backoff, Jitter};
 use tokio::time::Instant;
@@ -22,12 +21,6 @@ const MAX_KEPT: NonZeroUsize = const { NonZeroUsize::new(16_384).unwrap() };
 /// The delay when a policy does not know when it will admit an attempt: a probe is in flight.
 const UNKNOWN_DELAY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone)]
-struct RateLimit {
-    burst: u64,
-    builder: RateLimiterBuilder,
-}
-
 /// An endpoint and its generation. An endpoint that was changed starts with a closed breaker and a full rate, and
 /// attempts at an older generation change neither.
 type EndpointGeneration = (i64, i64);
@@ -35,8 +28,9 @@ type EndpointGeneration = (i64, i64);
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     breakers: CircuitBreakers<EndpointGeneration>,
-    rate: Option<RateLimit>,
-    rates: HashMap<EndpointGeneration, RateLimiter>,
+    /// The rate of the endpoints that have none of their own.
+    rate: Option<NonZeroU32>,
+    rates: HashMap<EndpointGeneration, (NonZeroU32, RateLimiter)>,
     /// Endpoints that sent `Retry-After`, with the end of their pause.
     pauses: HashMap<EndpointGeneration, Instant>,
 }
@@ -80,19 +74,16 @@ impl Admission {
             });
             builder.build().expect("the settings were checked")
         });
-        let rate = limits.rate.map(|rate| {
-            let builder = RateLimiter::builder(rate.get(), Duration::from_secs(1));
-            builder.clone().build()?;
-            Ok(RateLimit { burst: rate.get().into(), builder })
-        });
-        Ok(Self { breakers, rate: rate.transpose()?, rates: HashMap::new(), pauses: HashMap::new() })
+        Ok(Self { breakers, rate: limits.rate, rates: HashMap::new(), pauses: HashMap::new() })
     }
 
-    /// Admits an attempt, or returns the delay after which it may be admitted.
+    /// Admits an attempt, or returns the delay after which it may be admitted. `rate` is the endpoint's own maximum
+    /// number of attempts per second.
     pub(super) fn try_admit(
         &mut self,
         endpoint: i64,
         generation: i64,
+        rate: Option<NonZeroU32>,
     ) -> Result<BreakerPermit<'static>, Duration> {
         let key = (endpoint, generation);
         if let Some(until) = self.pauses.get(&key) {
@@ -105,7 +96,7 @@ impl Admission {
         let breaker = self.breakers.get(&key);
         let permit =
             breaker.try_acquire().map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))?;
-        if let Err(delay) = self.acquire_rate(key) {
+        if let Err(delay) = self.acquire_rate(key, rate) {
             // The breaker must not count the permit: no attempt is made.
             permit.ignore();
             return Err(delay);
@@ -128,24 +119,27 @@ impl Admission {
         }
     }
 
-    fn acquire_rate(&mut self, key: EndpointGeneration) -> Result<(), Duration> {
-        let Some(RateLimit { burst, builder }) = &self.rate else { return Ok(()) };
+    fn acquire_rate(&mut self, key: EndpointGeneration, own: Option<NonZeroU32>) -> Result<(), Duration> {
+        let Some(rate) = own.or(self.rate) else { return Ok(()) };
         if self.rates.len() >= MAX_KEPT.get() {
             // A full limiter behaves like a new one, so it can be dropped.
-            self.rates.retain(|_, limiter| limiter.stats().available < *burst);
+            self.rates.retain(|_, (rate, limiter)| limiter.stats().available < u64::from(rate.get()));
         }
-        let limiter = self
-            .rates
-            .entry(key)
-            .or_insert_with(|| builder.clone().build().expect("the settings were checked"));
-        limiter.try_acquire(1).map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))
+        let fresh = || (rate, limiter(rate));
+        let known = self.rates.entry(key).or_insert_with(fresh);
+        if known.0 != rate {
+            *known = fresh();
+        }
+        known.1.try_acquire(1).map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))
     }
+}
+
+fn limiter(rate: NonZeroU32) -> RateLimiter {
+    RateLimiter::builder(rate.get(), Duration::from_secs(1)).build().expect("the rate is above zero")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use motet::resilience::Verdict;
     use motet::task::{Nursery, scope};
 
@@ -160,9 +154,27 @@ mod tests {
             let limits = EndpointLimits { breaker_failures: one, rate, ..EndpointLimits::default() };
             let mut admission =
                 Admission::new(&limits, Duration::from_secs(1), Ids::new(1), lifecycle).unwrap();
-            admission.try_admit(7, 0).unwrap().record(Verdict::Failure);
-            assert!(admission.try_admit(7, 0).is_err());
-            admission.try_admit(7, 1).unwrap().record(Verdict::Success);
+            admission.try_admit(7, 0, None).unwrap().record(Verdict::Failure);
+            assert!(admission.try_admit(7, 0, None).is_err());
+            admission.try_admit(7, 1, None).unwrap().record(Verdict::Success);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rate_of_an_endpoint_replaces_the_rate_of_relay() {
+        scope(async |n: &Nursery| {
+            let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder(n).build()));
+            let rate = NonZeroU32::new(1);
+            let limits = EndpointLimits { rate, ..EndpointLimits::default() };
+            let mut admission =
+                Admission::new(&limits, Duration::from_secs(1), Ids::new(1), lifecycle).unwrap();
+            let mut admitted =
+                |endpoint, rate| (0..10).filter(|_| admission.try_admit(endpoint, 0, rate).is_ok()).count();
+            assert_eq!((admitted(1, None), admitted(2, NonZeroU32::new(3))), (1, 3));
+            assert_eq!(admitted(2, NonZeroU32::new(5)), 5, "a changed rate applies at once");
             Ok(())
         })
         .await

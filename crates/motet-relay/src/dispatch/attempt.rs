@@ -164,11 +164,11 @@ impl Attempts {
             (_, Some(FailureClass::Config)) => {}
             _ => self.local_failure.clear(),
         }
-        let DueDelivery { delivery, event, round, .. } = *due;
+        let DueDelivery { delivery, event, due_at, round, .. } = *due;
         let DeliveryTarget { endpoint, generation, .. } = *target;
         FinishedAttempt {
             event,
-            outcome: AttemptOutcome { delivery, round, endpoint, generation, attempt, verdict },
+            outcome: AttemptOutcome { delivery, due_at, round, endpoint, generation, attempt, verdict },
         }
     }
 
@@ -189,10 +189,17 @@ impl Attempts {
             signature.push(' ');
             signature += &secret.sign(&id, timestamp, &body);
         }
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(8 + target.headers.len());
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(USER_AGENT, AGENT);
         headers.insert(ACCEPT, ANYTHING);
+        // Before the headers of the signature, which no setting may replace.
+        for (name, value) in &target.headers {
+            let name = HeaderName::try_from(name).map_err(|e| SendError::Url(e.into()))?;
+            let mut value = HeaderValue::try_from(value).map_err(|e| SendError::Url(e.into()))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
         for (name, value) in [(WEBHOOK_ID, id), (WEBHOOK_SIGNATURE, signature)] {
             let value = HeaderValue::try_from(value).map_err(|e| SendError::Url(e.into()))?;

@@ -346,10 +346,10 @@ impl DispatchLoop<'_> {
 
     fn attempt(&mut self, grant: &Grant, turn: Turn, now: Millis) {
         let ids = self.dispatcher.store.ids();
-        for UnreadableDelivery { delivery, event, why } in turn.unreadable {
+        for UnreadableDelivery { delivery, event, why, .. } in turn.unreadable {
             self.dispatcher.lifecycle.post(|| DeadLetter {
                 delivery: ids.format(IdKind::Delivery, delivery),
-                event: event.map_or_else(String::new, |event| ids.format(IdKind::Event, event)),
+                event: ids.format(IdKind::Event, event),
                 endpoint: ids.format(IdKind::Endpoint, grant.endpoint),
                 reason: why,
             });
@@ -361,7 +361,7 @@ impl DispatchLoop<'_> {
         let mut next_due = turn.next_due;
         let mut admitted = Vec::with_capacity(due.len());
         for due in due {
-            match self.admission.try_admit(target.endpoint, target.generation) {
+            match self.admission.try_admit(target.endpoint, target.generation, target.policy.rate) {
                 Ok(permit) => admitted.push((due, permit)),
                 Err(delay) => {
                     // The remaining deliveries stay due; the lane gets another turn after the delay.

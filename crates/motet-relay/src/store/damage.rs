@@ -2,7 +2,11 @@
 //!
 //! Damage does not heal with time, so relay does not retry because of it. A delivery whose event cannot be read
 //! becomes a dead letter; a delivery that cannot be written either is skipped until the next start; a list continues
-//! after the rows that cannot be read. Indexes contain no data of their own and are rebuilt.
+//! after the rows that cannot be read. Indexes contain no data of their own and are rebuilt, and the due times are filled
+//! again from the pending deliveries.
+//!
+//! While a transaction is open, SQLite refuses further writes after a statement that found damage. So a job that may find
+//! damage must not share its commit with others (see `Committer::commit`), and continues after damage only in another job.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +16,7 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::StoreError;
+use super::deliveries::{FILL_DUE, check_due};
 
 /// Minimum time between two rebuilds. A rebuild blocks all commits, and does not help against a damaged table.
 const REBUILD_EVERY: Duration = Duration::from_secs(60);
@@ -94,27 +99,36 @@ impl Damage {
     }
 }
 
-/// Rebuilds the indexes of deliveries in a transaction of its own.
+/// Rebuilds the indexes of deliveries, and `due` if it is damaged, in a transaction of its own.
 ///
-/// `REINDEX` and `DROP INDEX` read the pages that they free, and fail at a damaged page. So the indexes are removed
-/// from the schema, and their pages are never used again.
+/// `REINDEX`, `DROP INDEX` and `DROP TABLE` read the pages that they free, and fail at a damaged page. So the objects
+/// are removed from the schema, and their pages are never used again.
 pub(super) fn rebuild_indexes(connection: &Connection) -> Result<(), StoreError> {
+    let due_is_damaged = readable(check_due(connection))?.is_err();
     // Fails before the transaction begins if the table is damaged.
-    let all = "SELECT total(event_seq + endpoint_seq + state + due_at) FROM deliveries NOT INDEXED";
+    let all =
+        "SELECT total(event_seq + endpoint_seq + state + coalesce(due_at, 0)) FROM deliveries NOT INDEXED";
     connection.query_row(all, [], |_| Ok(()))?;
-    let indexes = "type = 'index' AND tbl_name = 'deliveries'";
-    let statements: Vec<String> = connection
-        .prepare(&format!("SELECT sql FROM sqlite_schema WHERE {indexes}"))?
+    let objects = if due_is_damaged {
+        "(type = 'index' AND tbl_name = 'deliveries') OR name = 'due'"
+    } else {
+        "type = 'index' AND tbl_name = 'deliveries'"
+    };
+    let mut statements: Vec<String> = connection
+        .prepare(&format!("SELECT sql FROM sqlite_schema WHERE {objects}"))?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
+    if due_is_damaged {
+        statements.push(FILL_DUE.to_owned());
+    }
     let rebuild = format!(
-        "BEGIN IMMEDIATE; PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE {indexes};
+        "BEGIN IMMEDIATE; PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE {objects};
          PRAGMA writable_schema = RESET; {}; COMMIT",
         statements.join("; ")
     );
     let done = connection.execute_batch(&rebuild);
     if done.is_err() && !connection.is_autocommit() {
-        // The file still contains the indexes: without the second statement this connection would not update them.
+        // The file still contains the objects: without the second statement this connection would not use them.
         connection.execute_batch("ROLLBACK; PRAGMA writable_schema = RESET")?;
     }
     Ok(done?)

@@ -1,26 +1,66 @@
 //! Endpoints: the receivers of events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::damage::{Damage, readable};
+use super::deliveries::{DueTables, make_due_now};
 use super::events::step_counters;
-use super::routes::parse_patterns;
-use super::{HoldReason, Store, StoreError, Tx, Wake};
+use super::policy::{self, EndpointPolicy, PolicyChange, TextsChange};
+use super::routes::{parse_patterns, split};
+use super::{HoldReason, Store, StoreError, TenantSeq, Tx, Wake, tenants};
 use crate::clock::{Millis, millis};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
+
+/// How an endpoint receives its events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EndpointKind {
+    /// An HTTP request per event.
+    #[default]
+    Http,
+}
+
+impl EndpointKind {
+    const fn stored(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+        }
+    }
+
+    fn read(stored: &str) -> Result<Self, StoreError> {
+        match stored {
+            "http" => Ok(Self::Http),
+            other => Err(StoreError::Corrupt(format!("an endpoint has the unknown kind {other:?}"))),
+        }
+    }
+}
 
 /// A stored endpoint that is not deleted.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointRow {
     pub(crate) seq: i64,
+    /// Chosen by the caller; unique among the endpoints of the tenant.
+    pub(crate) uid: Option<String>,
+    pub(crate) kind: EndpointKind,
     pub(crate) url: String,
+    pub(crate) description: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Also sent with each delivery.
+    pub(crate) headers: BTreeMap<String, String>,
     pub(crate) patterns: Vec<Pattern>,
-    /// `true` if the owner has enabled the endpoint.
+    /// If there are any, the endpoint gets only events that have one of them.
+    pub(crate) channels: Vec<String>,
+    pub(crate) policy: EndpointPolicy,
+    /// `true` if the owner has enabled the endpoint. If not, its new events are skipped.
     pub(crate) enabled: bool,
+    /// `true` if deliveries wait until the endpoint is resumed.
+    pub(crate) paused: bool,
     pub(crate) secret: Secret,
     pub(crate) old_secrets: OldSecrets,
     pub(crate) created_at: Millis,
@@ -38,17 +78,50 @@ impl EndpointRow {
 
 #[derive(Debug)]
 pub(crate) struct NewEndpoint {
+    pub(crate) uid: Option<String>,
+    pub(crate) kind: EndpointKind,
     pub(crate) url: String,
+    pub(crate) description: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     pub(crate) patterns: Vec<Pattern>,
+    pub(crate) channels: Vec<String>,
+    pub(crate) policy: EndpointPolicy,
     pub(crate) enabled: bool,
     pub(crate) secret: Secret,
+}
+
+impl NewEndpoint {
+    /// Creates an enabled endpoint that gets the events that one of the patterns matches.
+    pub(crate) fn new(url: String, patterns: Vec<Pattern>, secret: Secret) -> Self {
+        Self {
+            uid: None,
+            kind: EndpointKind::default(),
+            url,
+            description: String::new(),
+            metadata: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            patterns,
+            channels: Vec::new(),
+            policy: EndpointPolicy::default(),
+            enabled: true,
+            secret,
+        }
+    }
 }
 
 /// A change of an endpoint; `None` leaves a field unchanged.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointChange {
+    /// `Some(None)` removes the uid.
+    pub(crate) uid: Option<Option<String>>,
     pub(crate) url: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) metadata: Option<TextsChange>,
+    pub(crate) headers: Option<TextsChange>,
     pub(crate) patterns: Option<Vec<Pattern>>,
+    pub(crate) channels: Option<Vec<String>>,
+    pub(crate) policy: Option<PolicyChange<EndpointPolicy>>,
     pub(crate) enabled: Option<bool>,
     pub(crate) secret: Option<Secret>,
     /// How long deliveries are also signed with the previous secret. Without a new secret: how long they are still
@@ -75,7 +148,9 @@ pub(crate) struct Backlog {
     pub(crate) overdue: Millis,
 }
 
-const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_at, held, old_secrets";
+const COLUMNS: &str =
+    "seq, uid, kind, url, description, metadata, headers, patterns, channels, policy, enabled,
+     paused, secret, old_secrets, created_at, updated_at, held";
 
 /// How long deliveries are also signed with a replaced secret, unless the change sets another time.
 const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
@@ -125,80 +200,138 @@ impl OldSecrets {
 }
 
 impl Store {
-    pub(crate) async fn create_endpoint(&self, new: NewEndpoint) -> Result<EndpointRow, StoreError> {
+    /// Creates an endpoint of the tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::NoTenant`]; [`StoreError::UidTaken`].
+    pub(crate) async fn create_endpoint(
+        &self,
+        tenant: TenantSeq,
+        new: NewEndpoint,
+    ) -> Result<EndpointRow, StoreError> {
         self.write(1, move |tx| {
+            tenants::check(tx.connection, tenant)?;
+            check_uid(tx.connection, tenant, new.uid.as_deref(), None)?;
             step_counters(tx)?;
-            tx.connection
-                .prepare_cached(
-                    "INSERT INTO endpoints (url, patterns, enabled, secret, created_at, updated_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-                )?
-                .execute(params![new.url, join(&new.patterns), new.enabled, new.secret.expose(), tx.wall])?;
-            tx.routes.invalidate();
-            Ok(EndpointRow {
-                seq: tx.connection.last_insert_rowid(),
+            let row = EndpointRow {
+                seq: 0,
+                uid: new.uid,
+                kind: new.kind,
                 url: new.url,
+                description: new.description,
+                metadata: new.metadata,
+                headers: new.headers,
                 patterns: new.patterns,
+                channels: new.channels,
+                policy: new.policy,
                 enabled: new.enabled,
+                paused: false,
                 secret: new.secret,
                 old_secrets: OldSecrets::default(),
                 created_at: tx.wall,
                 updated_at: tx.wall,
                 held: None,
-            })
+            };
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO endpoints (tenant_seq, uid, kind, url, description, metadata, headers, patterns, channels,
+                         policy, enabled, secret, created_at, updated_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+                )?
+                .execute(params![
+                    tenant,
+                    row.uid,
+                    row.kind.stored(),
+                    row.url,
+                    row.description,
+                    policy::write_metadata(&row.metadata)?,
+                    policy::write(&row.headers)?,
+                    join(&row.patterns),
+                    row.channels.join(" "),
+                    policy::write(&row.policy)?,
+                    row.enabled,
+                    row.secret.expose(),
+                    tx.wall
+                ])?;
+            tx.routes.invalidate(tenant);
+            Ok(EndpointRow { seq: tx.connection.last_insert_rowid(), ..row })
         })
         .await
     }
 
-    pub(crate) async fn endpoint(&self, seq: i64) -> Result<Option<EndpointRow>, StoreError> {
-        self.shared.readers.read(move |connection| find(connection, seq)).await
+    /// Returns an endpoint of the tenant.
+    pub(crate) async fn endpoint(
+        &self,
+        tenant: TenantSeq,
+        seq: i64,
+    ) -> Result<Option<EndpointRow>, StoreError> {
+        self.shared.readers.read(move |connection| find(connection, tenant, seq)).await
     }
 
-    /// Returns endpoints, newest first; `before` excludes that row and all newer rows.
+    /// Returns the endpoints of a tenant, or of all tenants, newest first; `before` excludes that row and all newer
+    /// rows.
     pub(crate) async fn endpoints(
         &self,
+        tenant: Option<TenantSeq>,
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<EndpointRow>, StoreError> {
         self.shared
             .readers
             .read(move |connection| {
+                let condition = of_tenant(tenant);
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL AND seq < ?1
-                     ORDER BY seq DESC LIMIT ?2"
+                    "SELECT {COLUMNS} FROM endpoints {condition} AND deleted_at IS NULL AND seq < ?2
+                     ORDER BY seq DESC LIMIT ?3"
                 ))?;
-                let rows = statement.query_and_then(params![before.unwrap_or(i64::MAX), limit], from_row)?;
+                let values = params![tenant, before.unwrap_or(i64::MAX), limit];
+                let rows = statement.query_and_then(values, from_row)?;
                 rows.collect()
             })
             .await
     }
 
-    /// Changes an endpoint; its pending deliveries use the changed endpoint. Returns `None` if there is no such
-    /// endpoint.
+    /// Changes an endpoint of the tenant; its pending deliveries use the changed endpoint. Returns `None` if there is no
+    /// such endpoint.
+    ///
+    /// # Errors
+    /// [`StoreError::UidTaken`].
     pub(crate) async fn update_endpoint(
         &self,
+        tenant: TenantSeq,
         seq: i64,
         change: EndpointChange,
     ) -> Result<Option<UpdatedEndpoint>, StoreError> {
         self.write(1, move |tx| {
-            let Some(mut row) = find(tx.connection, seq)? else { return Ok(None) };
+            let Some(mut row) = find(tx.connection, tenant, seq)? else { return Ok(None) };
             let was_on = row.is_on();
             let is_another = change.url.is_some() || change.secret.is_some() || change.enabled.is_some();
             let url_changed = change.url.as_ref().is_some_and(|url| *url != row.url);
-            if let Some(url) = change.url {
-                row.url = url;
-            }
             if url_changed && row.held == Some(HoldReason::Failing) {
                 // The failures were those of the old URL.
                 clear_held(tx, &mut row)?;
-            }
-            if let Some(patterns) = change.patterns {
-                row.patterns = patterns;
             }
             if let Some(enabled) = change.enabled {
                 row.enabled = enabled;
                 clear_held(tx, &mut row)?;
             }
+            if let Some(uid) = change.uid {
+                check_uid(tx.connection, tenant, uid.as_deref(), Some(seq))?;
+                row.uid = uid;
+            }
+            set(&mut row.url, change.url);
+            set(&mut row.description, change.description);
+            if let Some(change) = change.metadata {
+                change.apply(&mut row.metadata);
+            }
+            if let Some(change) = change.headers {
+                change.apply(&mut row.headers);
+            }
+            if let Some(change) = change.policy {
+                change.apply(&mut row.policy)?;
+            }
+            set(&mut row.patterns, change.patterns);
+            set(&mut row.channels, change.channels);
             if let Some(overlap) = change.overlap {
                 row.old_secrets.end_by(tx.due_now.saturating_add(millis(overlap)), tx.due_now);
             }
@@ -209,27 +342,30 @@ impl Store {
                 }
             }
             row.updated_at = tx.wall;
-            if is_another {
-                tx.connection
-                    .prepare_cached("UPDATE endpoints SET generation = generation + 1 WHERE seq = ?1")?
-                    .execute([seq])?;
-            }
             tx.connection
                 .prepare_cached(
-                    "UPDATE endpoints SET url = ?2, patterns = ?3, enabled = ?4, secret = ?5, updated_at = ?6,
-                         old_secrets = ?7
+                    "UPDATE endpoints SET generation = generation + ?2, uid = ?3, url = ?4, description = ?5,
+                         metadata = ?6, headers = ?7, patterns = ?8, channels = ?9, policy = ?10, enabled = ?11,
+                         secret = ?12, old_secrets = ?13, updated_at = ?14
                      WHERE seq = ?1",
                 )?
                 .execute(params![
                     seq,
+                    is_another,
+                    row.uid,
                     row.url,
+                    row.description,
+                    policy::write_metadata(&row.metadata)?,
+                    policy::write(&row.headers)?,
                     join(&row.patterns),
+                    row.channels.join(" "),
+                    policy::write(&row.policy)?,
                     row.enabled,
                     row.secret.expose(),
-                    row.updated_at,
-                    row.old_secrets.stored()
+                    row.old_secrets.stored(),
+                    row.updated_at
                 ])?;
-            tx.routes.invalidate();
+            tx.routes.invalidate(tenant);
             // If the change enables the endpoint, its deliveries are due at once.
             tx.woken.push((seq, Wake::Due(tx.due_now)));
             let switched = (row.is_on() != was_on).then_some(row.is_on());
@@ -241,38 +377,40 @@ impl Store {
     /// Makes up to [`RETRIED_PER_COMMIT`] deliveries due now that wait after a failure: they were waiting for a
     /// receiver that the endpoint no longer names. Returns `true` if there may be more.
     pub(crate) async fn retry_now(&self, endpoint: i64) -> Result<bool, StoreError> {
-        self.write(RETRIED_PER_COMMIT, move |tx| {
-            let hastened = tx
-                .connection
-                .prepare_cached(
-                    "UPDATE deliveries SET due_at = ?2 WHERE seq IN
-                         (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 AND due_at > ?2 LIMIT ?3)",
-                )?
-                .execute(params![endpoint, tx.due_now, RETRIED_PER_COMMIT])?;
-            if hastened > 0 {
-                tx.woken.push((endpoint, Wake::Due(tx.due_now)));
-            }
-            Ok(hastened == RETRIED_PER_COMMIT)
-        })
-        .await
+        let retry = |tables| {
+            self.write(RETRIED_PER_COMMIT, move |tx| {
+                let hastened = make_due_now(tx, endpoint, RETRIED_PER_COMMIT, tables)?;
+                if hastened > 0 {
+                    tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+                }
+                Ok(hastened == RETRIED_PER_COMMIT)
+            })
+        };
+        match retry(DueTables::Both).await {
+            Err(StoreError::Corrupt(_)) => retry(DueTables::Due).await,
+            retried => retried,
+        }
     }
 
-    /// Deletes an endpoint. Its pending deliveries become dead letters soon afterwards, in small steps. Returns
-    /// `false` if there is no such endpoint.
-    pub(crate) async fn delete_endpoint(&self, seq: i64) -> Result<bool, StoreError> {
+    /// Deletes an endpoint of the tenant. Its pending deliveries become dead letters soon afterwards, in small steps.
+    /// Returns `false` if there is no such endpoint.
+    pub(crate) async fn delete_endpoint(&self, tenant: TenantSeq, seq: i64) -> Result<bool, StoreError> {
         self.write(1, move |tx| {
             let changed = tx.connection.execute(
-                "UPDATE endpoints SET deleted_at = ?2, enabled = 0 WHERE seq = ?1 AND deleted_at IS NULL",
-                params![seq, tx.wall],
+                "UPDATE endpoints SET deleted_at = ?3, enabled = 0
+                 WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL",
+                params![tenant, seq, tx.wall],
             )?;
-            tx.routes.invalidate();
-            tx.woken.push((seq, Wake::Deleted));
+            if changed == 1 {
+                tx.routes.invalidate(tenant);
+                tx.woken.push((seq, Wake::Deleted));
+            }
             Ok(changed == 1)
         })
         .await
     }
 
-    /// Returns the newest endpoints with their backlogs, at most `limit`, newest first.
+    /// Returns the newest endpoints of all tenants with their backlogs, at most `limit`, newest first.
     pub(crate) async fn backlogs(&self, limit: i64) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
         let damage = Arc::clone(&self.shared.damage);
@@ -302,7 +440,7 @@ fn clear_held(tx: &Tx<'_>, row: &mut EndpointRow) -> Result<(), StoreError> {
 }
 
 fn backlogs(
-    connection: &rusqlite::Connection,
+    connection: &Connection,
     damage: &Damage,
     limit: i64,
     now: Millis,
@@ -322,9 +460,9 @@ fn backlogs(
     .collect()
 }
 
-fn backlog(connection: &rusqlite::Connection, seq: i64, now: Millis) -> Result<Backlog, StoreError> {
+fn backlog(connection: &Connection, seq: i64, now: Millis) -> Result<Backlog, StoreError> {
     let (pending, earliest): (u64, Option<Millis>) = connection
-        .prepare_cached("SELECT count(*), min(due_at) FROM deliveries WHERE endpoint_seq = ?1 AND state = 0")?
+        .prepare_cached("SELECT count(*), min(due_at) FROM due WHERE endpoint_seq = ?1")?
         .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let dead = connection
         .prepare_cached("SELECT count(*) FROM deliveries WHERE endpoint_seq = ?1 AND state = 2")?
@@ -332,25 +470,67 @@ fn backlog(connection: &rusqlite::Connection, seq: i64, now: Millis) -> Result<B
     Ok(Backlog { pending, dead, overdue: earliest.map_or(0, |due| (now - due).max(0)) })
 }
 
-fn find(connection: &rusqlite::Connection, seq: i64) -> Result<Option<EndpointRow>, StoreError> {
+/// Returns the condition on the tenant, which is the first parameter.
+fn of_tenant(tenant: Option<TenantSeq>) -> &'static str {
+    match tenant {
+        Some(_) => "INDEXED BY endpoints_by_tenant WHERE tenant_seq = ?1",
+        None => "NOT INDEXED WHERE ?1 IS NULL",
+    }
+}
+
+fn set<T>(field: &mut T, change: Option<T>) {
+    if let Some(value) = change {
+        *field = value;
+    }
+}
+
+/// Checks that no other endpoint of the tenant has this uid.
+fn check_uid(
+    connection: &Connection,
+    tenant: TenantSeq,
+    uid: Option<&str>,
+    own: Option<i64>,
+) -> Result<(), StoreError> {
+    let Some(uid) = uid else { return Ok(()) };
+    let found: Option<i64> = connection
+        .prepare_cached(
+            "SELECT seq FROM endpoints WHERE tenant_seq = ?1 AND uid = ?2 AND deleted_at IS NULL",
+        )?
+        .query_row(params![tenant, uid], |row| row.get(0))
+        .optional()?;
+    if found.is_some() && found != own { Err(StoreError::UidTaken(uid.to_owned())) } else { Ok(()) }
+}
+
+fn find(connection: &Connection, tenant: TenantSeq, seq: i64) -> Result<Option<EndpointRow>, StoreError> {
     connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM endpoints WHERE seq = ?1 AND deleted_at IS NULL"))?
-        .query_row([seq], |row| Ok(from_row(row)))
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM endpoints WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL"
+        ))?
+        .query_row(params![tenant, seq], |row| Ok(from_row(row)))
         .optional()?
         .transpose()
 }
 
 fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
+    let text = |index| row.get_ref(index)?.as_str().map_err(rusqlite::Error::from);
     Ok(EndpointRow {
         seq: row.get(0)?,
-        url: row.get(1)?,
-        patterns: parse_patterns(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?,
-        enabled: row.get(3)?,
-        secret: parse_secret(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)?,
-        created_at: row.get(5)?,
-        updated_at: row.get(6)?,
-        held: HoldReason::read(row.get(7)?),
-        old_secrets: OldSecrets::parse(row.get_ref(8)?.as_str().map_err(rusqlite::Error::from)?)?,
+        uid: row.get(1)?,
+        kind: EndpointKind::read(text(2)?)?,
+        url: row.get(3)?,
+        description: row.get(4)?,
+        metadata: policy::parse(text(5)?)?,
+        headers: policy::parse(text(6)?)?,
+        patterns: parse_patterns(text(7)?)?,
+        channels: split(text(8)?),
+        policy: policy::parse(text(9)?)?,
+        enabled: row.get(10)?,
+        paused: row.get(11)?,
+        secret: parse_secret(text(12)?)?,
+        old_secrets: OldSecrets::parse(text(13)?)?,
+        created_at: row.get(14)?,
+        updated_at: row.get(15)?,
+        held: HoldReason::read(row.get(16)?),
     })
 }
 

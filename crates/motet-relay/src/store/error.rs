@@ -24,6 +24,15 @@ pub(crate) enum StoreError {
     /// The database file is damaged.
     #[error("the database is damaged: {0}")]
     Corrupt(String),
+    /// The tenant does not exist, or was deleted.
+    #[error("the tenant does not exist")]
+    NoTenant,
+    /// An endpoint of the tenant has this uid already.
+    #[error("the tenant has an endpoint with the uid {0:?} already")]
+    UidTaken(String),
+    /// The change cannot be applied, for this reason.
+    #[error("{0}")]
+    Invalid(String),
     /// The store is closed or closing.
     #[error("the store is closed")]
     Closed,

@@ -2,14 +2,17 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::damage::{newest_first, readable};
+use super::deliveries::{insert_pending, insert_skipped};
+use super::routes::{RouteVerdict, split};
 use super::writer::Tx;
-use super::{Store, StoreError, Unreadable, Wake};
+use super::{Store, StoreError, TenantSeq, Unreadable};
 use crate::clock::{Millis, millis};
 use crate::json;
 use crate::pattern::EventType;
@@ -20,18 +23,46 @@ use crate::pattern::EventType;
 const LONGEST_STEP: u64 = 1 << 40;
 
 /// How long an idempotency key is remembered.
-const IDEMPOTENCY_WINDOW: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Clients create a key with this prefix for every request, to repeat it safely. They repeat it within seconds, so a
+/// longer time would only make the store larger.
+const GENERATED_KEY: &str = "auto_";
+const GENERATED_KEY_WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// Removes expired keys with each new key, and several at once so that their number shrinks. The limit is a literal,
 /// because SQLite plans a statement again each time its limit is bound.
-const REMOVE_EXPIRED: &str = "DELETE FROM idempotency WHERE key IN
-     (SELECT key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
+const REMOVE_EXPIRED: &str = "DELETE FROM idempotency WHERE (tenant_seq, key) IN
+     (SELECT tenant_seq, key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
 
 #[derive(Debug)]
 pub(crate) struct NewEvent {
     pub(crate) event_type: EventType,
     pub(crate) data: Box<RawValue>,
     pub(crate) idempotency_key: Option<String>,
+    /// Chosen by the caller; unique among the events of the tenant.
+    pub(crate) uid: Option<String>,
+    /// An endpoint with channels gets only events that have one of them.
+    pub(crate) channels: Vec<String>,
+    /// For the filters of lists.
+    pub(crate) tags: Vec<String>,
+    /// How long the data is kept, if shorter than the tenant's setting.
+    pub(crate) keep_ms: Option<Millis>,
+}
+
+impl NewEvent {
+    /// Creates an event without a uid, channels and tags.
+    pub(crate) fn new(event_type: EventType, data: Box<RawValue>) -> Self {
+        Self {
+            event_type,
+            data,
+            idempotency_key: None,
+            uid: None,
+            channels: Vec::new(),
+            tags: Vec::new(),
+            keep_ms: None,
+        }
+    }
 }
 
 /// The result of publishing an event.
@@ -43,29 +74,39 @@ pub(crate) enum Published {
     Replayed { event: i64, deliveries: i64 },
     /// Another event has been stored under this key before.
     Conflict { event: i64 },
+    /// The tenant has an event with this uid already.
+    Duplicate { event: i64 },
 }
 
 #[derive(Debug)]
 pub(crate) struct EventRow {
     pub(crate) seq: i64,
+    pub(crate) tenant: TenantSeq,
+    pub(crate) uid: Option<String>,
     pub(crate) event_type: String,
     pub(crate) data: Vec<u8>,
+    pub(crate) channels: Vec<String>,
+    pub(crate) tags: Vec<String>,
     pub(crate) created_at: Millis,
 }
 
 /// Maximum size of the data of a page of events; the first event may have more.
 const PAGE_BYTES: usize = 1 << 20;
 
-pub(super) const COLUMNS: &str = "seq, type, data, created_at, checksum";
+pub(super) const COLUMNS: &str = "seq, type, tenant_seq, uid, data, channels, tags, created_at, checksum";
 
 impl Store {
     /// Stores events with their deliveries in one commit. Returns one result per event, in order.
-    pub(crate) async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
-        let weight = events.iter().map(|event| self.rows_of(event)).sum();
+    pub(crate) async fn publish(
+        &self,
+        tenant: TenantSeq,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Published>, StoreError> {
+        let weight = events.iter().map(|event| self.rows_of(tenant, event)).sum();
         let bytes = events.iter().map(|event| event.data.get().len()).sum();
         let published = self.write(weight, move |tx| {
             tx.space.check(tx.connection, bytes)?;
-            events.iter().map(|event| publish(tx, event)).collect()
+            events.iter().map(|event| publish(tx, tenant, event)).collect()
         });
         let published = published.await;
         if let Err(StoreError::Corrupt(_)) = published {
@@ -77,12 +118,14 @@ impl Store {
 
     /// Estimates how many rows an event takes, including its deliveries. The events of one call of [`Store::publish`]
     /// should take about [`MAX_WEIGHT`](super::MAX_WEIGHT) rows: a heavier call makes other callers wait.
-    pub(crate) fn rows_of(&self, event: &NewEvent) -> usize {
-        self.shared.writer.fan_out().rows(&event.event_type)
+    pub(crate) fn rows_of(&self, tenant: TenantSeq, event: &NewEvent) -> usize {
+        self.shared.writer.fan_out().rows(tenant, event)
     }
 
-    pub(crate) async fn event(&self, seq: i64) -> Result<Option<EventRow>, StoreError> {
-        self.shared.readers.read(move |connection| read_event(connection, seq)).await
+    /// Returns an event of the tenant.
+    pub(crate) async fn event(&self, tenant: TenantSeq, seq: i64) -> Result<Option<EventRow>, StoreError> {
+        let found = self.shared.readers.read(move |connection| read_event(connection, seq)).await?;
+        Ok(found.filter(|row| row.tenant == tenant))
     }
 
     /// Returns the newest event.
@@ -90,10 +133,11 @@ impl Store {
         connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
     }
 
-    /// Returns events, newest first; `before` excludes that row and all newer rows. Returns at most `limit` events
-    /// with data of about [`PAGE_BYTES`], and whether there are more.
+    /// Returns the events of a tenant, or of all tenants, newest first; `before` excludes that row and all newer rows.
+    /// Returns at most `limit` events with data of about [`PAGE_BYTES`], and whether there are more.
     pub(crate) async fn events(
         &self,
+        tenant: Option<TenantSeq>,
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<Result<EventRow, Unreadable>>, bool), StoreError> {
@@ -104,10 +148,11 @@ impl Store {
                 let before = before.unwrap_or(i64::MAX);
                 let (bytes, is_cut) = (Cell::new(0), Cell::new(false));
                 let read = |before: i64, limit, found: &mut Vec<Result<EventRow, Unreadable>>| {
+                    let condition = of_tenant(tenant);
                     let mut statement = connection.prepare_cached(&format!(
-                        "SELECT {COLUMNS} FROM events WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2"
+                        "SELECT {COLUMNS} FROM events {condition} AND seq <= ?2 ORDER BY seq DESC LIMIT ?3"
                     ))?;
-                    let mut rows = statement.query(params![before - 1, limit])?;
+                    let mut rows = statement.query(params![tenant, before - 1, limit])?;
                     while let Some(row) = rows.next()? {
                         let seq = row.get(0)?;
                         let row = readable(from_row(row))?.map_err(|why| Unreadable { seq, why });
@@ -129,47 +174,75 @@ impl Store {
     }
 }
 
-fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
-    let hash = content_hash(event.event_type.as_str(), event.data.get().as_bytes());
+/// Returns the condition on the tenant, which is the first parameter, and the index that has its rows in order.
+pub(super) fn of_tenant(tenant: Option<TenantSeq>) -> &'static str {
+    match tenant {
+        Some(_) => "INDEXED BY events_by_tenant WHERE tenant_seq = ?1",
+        None => "NOT INDEXED WHERE ?1 IS NULL",
+    }
+}
+
+fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Published, StoreError> {
+    let content = content_hash(event.event_type.as_str(), event.data.get().as_bytes());
+    let hash = request_hash(&content, event);
     if let Some(key) = &event.idempotency_key
-        && let Some(known) = known_key(tx, key, &hash, event)?
+        && let Some(known) = known_key(tx, tenant, key, &hash, event)?
     {
         return Ok(known);
     }
+    if let Some(uid) = &event.uid
+        && let Some(known) = known_uid(tx, tenant, uid)?
+    {
+        return Ok(Published::Duplicate { event: known });
+    }
+    let endpoints = tx.routes.matching(tx.connection, tenant, event)?;
     step_counters(tx)?;
     tx.connection
-        .prepare_cached("INSERT INTO events (type, data, created_at, checksum) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT INTO events (tenant_seq, uid, type, data, channels, tags, keep_ms, created_at, checksum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
         .execute(params![
+            tenant,
+            event.uid,
             event.event_type.as_str(),
             event.data.get().as_bytes(),
+            event.channels.join(" "),
+            event.tags.join(" "),
+            event.keep_ms,
             tx.wall,
-            checksum(&hash, tx.wall)
+            checksum(&content, tx.wall)
         ])?;
     let seq = tx.connection.last_insert_rowid();
     let wall = tx.wall;
     tx.added.push(seq, || EventRow {
         seq,
+        tenant,
+        uid: event.uid.clone(),
         event_type: event.event_type.as_str().to_owned(),
         data: event.data.get().as_bytes().to_owned(),
+        channels: event.channels.clone(),
+        tags: event.tags.clone(),
         created_at: wall,
     });
-    let endpoints = tx.routes.matching(tx.connection, &event.event_type)?;
-    let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO deliveries (event_seq, endpoint_seq, state, attempts, round, round_attempts, due_at, updated_at)
-         VALUES (?1, ?2, 0, 0, 0, 0, ?3, ?4)",
-    )?;
-    for endpoint in &endpoints {
-        insert.execute(params![seq, endpoint, tx.due_now, tx.wall])?;
-        tx.woken.push((*endpoint, Wake::Due(tx.due_now)));
+    tx.counts.accepted(tenant);
+    let mut deliveries = 0;
+    for (endpoint, verdict) in endpoints {
+        match verdict {
+            RouteVerdict::Deliver => {
+                insert_pending(tx, tenant, seq, endpoint)?;
+                deliveries += 1;
+            }
+            RouteVerdict::Skip(reason) => insert_skipped(tx, tenant, seq, endpoint, reason)?,
+        }
     }
-    let deliveries = i64::try_from(endpoints.len()).unwrap_or(i64::MAX);
     if let Some(key) = &event.idempotency_key {
-        remember_key(tx, key, &hash, seq, deliveries)?;
+        remember_key(tx, tenant, key, &hash, seq, deliveries)?;
     }
     Ok(Published::Accepted { event: seq, deliveries })
 }
 
-/// Leaves a gap in the counters of events, deliveries and endpoints, so that no identifier is used twice. Not done at
+/// Leaves a gap in the counters of rows that have public identifiers, so that no identifier is used twice. Not done at
 /// the start, because the start would then fail on a full disk.
 pub(super) fn step_counters(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     if !tx.stepped {
@@ -178,7 +251,8 @@ pub(super) fn step_counters(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         })?;
         // A counter that was never used has no row, and starts at 1.
         tx.connection.execute(
-            "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('events', 'deliveries', 'endpoints')",
+            "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN
+                 ('events', 'deliveries', 'endpoints', 'attempts', 'replays')",
             [random % LONGEST_STEP],
         )?;
         tx.stepped = true;
@@ -206,8 +280,30 @@ fn checksum(content: &[u8; 32], created_at: Millis) -> i64 {
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
+/// Returns the hash of all that a client sent, by which a repeated request is recognised.
+fn request_hash(content: &[u8; 32], event: &NewEvent) -> [u8; 32] {
+    if event.uid.is_none() && event.channels.is_empty() && event.tags.is_empty() {
+        return *content;
+    }
+    let mut hash = Sha256::new();
+    hash.update(content);
+    // None of these texts contains a line break or a space.
+    for text in [event.uid.as_deref().unwrap_or_default(), &event.channels.join(" "), &event.tags.join(" ")] {
+        hash.update(text);
+        hash.update(b"\n");
+    }
+    hash.finalize().into()
+}
+
+fn known_uid(tx: &Tx<'_>, tenant: TenantSeq, uid: &str) -> Result<Option<i64>, StoreError> {
+    let mut statement =
+        tx.connection.prepare_cached("SELECT seq FROM events WHERE tenant_seq = ?1 AND uid = ?2")?;
+    Ok(statement.query_row(params![tenant, uid], |row| row.get(0)).optional()?)
+}
+
 fn known_key(
     tx: &Tx<'_>,
+    tenant: TenantSeq,
     key: &str,
     hash: &[u8; 32],
     new: &NewEvent,
@@ -215,9 +311,10 @@ fn known_key(
     let known: Option<([u8; 32], i64, i64)> = tx
         .connection
         .prepare_cached(
-            "SELECT hash, event_seq, deliveries FROM idempotency WHERE key = ?1 AND expires_at > ?2",
+            "SELECT hash, event_seq, deliveries FROM idempotency
+             WHERE tenant_seq = ?1 AND key = ?2 AND expires_at > ?3",
         )?
-        .query_row(params![key, tx.due_now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row(params![tenant, key, tx.due_now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((known_hash, event, deliveries)) = known else { return Ok(None) };
     Ok(Some(if known_hash == *hash || is_same_event(tx, event, new)? {
@@ -230,19 +327,25 @@ fn known_key(
 /// Returns `true` if a stored event equals the new one apart from how its data is written: encoders differ in the
 /// order of keys and in white space.
 fn is_same_event(tx: &Tx<'_>, stored: i64, new: &NewEvent) -> Result<bool, StoreError> {
-    let row: Option<(String, Vec<u8>)> = tx
+    type Stored = (String, Option<Vec<u8>>, Option<String>, String, String);
+    let row: Option<Stored> = tx
         .connection
-        .prepare_cached("SELECT type, data FROM events WHERE seq = ?1")?
-        .query_row([stored], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached("SELECT type, data, uid, channels, tags FROM events WHERE seq = ?1")?
+        .query_row([stored], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
         .optional()?;
-    // An event that is deleted or damaged is not equal.
-    let Some((event_type, data)) = row else { return Ok(false) };
+    // An event that is deleted, erased or damaged is not equal.
+    let Some((event_type, Some(data), uid, channels, tags)) = row else { return Ok(false) };
     let Ok(data) = std::str::from_utf8(&data) else { return Ok(false) };
-    Ok(event_type == new.event_type.as_str() && json::is_same_value(data, new.data.get()))
+    Ok(event_type == new.event_type.as_str()
+        && uid == new.uid
+        && channels == new.channels.join(" ")
+        && tags == new.tags.join(" ")
+        && json::is_same_value(data, new.data.get()))
 }
 
 fn remember_key(
     tx: &Tx<'_>,
+    tenant: TenantSeq,
     key: &str,
     hash: &[u8; 32],
     event: i64,
@@ -253,13 +356,14 @@ fn remember_key(
     if let Err(why) = readable(removed.map_err(StoreError::from))? {
         tx.damage.note(&why);
     }
+    let window = if key.starts_with(GENERATED_KEY) { GENERATED_KEY_WINDOW } else { IDEMPOTENCY_WINDOW };
     // OR REPLACE: the key may still exist although it has expired.
     tx.connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO idempotency (key, hash, event_seq, deliveries, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO idempotency (tenant_seq, key, hash, event_seq, deliveries, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![key, hash, event, deliveries, tx.due_now + millis(IDEMPOTENCY_WINDOW)])?;
+        .execute(params![tenant, key, hash, event, deliveries, tx.due_now + millis(window)])?;
     Ok(())
 }
 
@@ -277,10 +381,19 @@ pub(super) fn read_event(connection: &Connection, seq: i64) -> Result<Option<Eve
 /// # Errors
 /// [`StoreError::Corrupt`] if the row is not the stored one.
 pub(super) fn from_row(row: &Row<'_>) -> Result<EventRow, StoreError> {
-    let found =
-        EventRow { seq: row.get(0)?, event_type: row.get(1)?, data: row.get(2)?, created_at: row.get(3)? };
-    let EventRow { seq, event_type, data, created_at } = &found;
-    if row.get::<_, i64>(4)? != checksum(&content_hash(event_type, data), *created_at) {
+    let text = |index| row.get_ref(index)?.as_str().map_err(rusqlite::Error::from);
+    let found = EventRow {
+        seq: row.get(0)?,
+        event_type: row.get(1)?,
+        tenant: row.get(2)?,
+        uid: row.get(3)?,
+        data: row.get(4)?,
+        channels: split(text(5)?),
+        tags: split(text(6)?),
+        created_at: row.get(7)?,
+    };
+    let EventRow { seq, event_type, data, created_at, .. } = &found;
+    if row.get::<_, i64>(8)? != checksum(&content_hash(event_type, data), *created_at) {
         return Err(StoreError::Corrupt(format!(
             "event {seq} does not have the checksum that it was stored with"
         )));

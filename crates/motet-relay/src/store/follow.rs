@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use tokio::task::coop::consume_budget;
 
 use super::damage::{Damage, end_of_damage, readable};
-use super::events::{COLUMNS, from_row};
+use super::events::{COLUMNS, from_row, of_tenant};
 use super::tail::{FeedEvent, MAX_AT_ONCE, TailRead, TailSubscription};
-use super::{Store, StoreError, Unreadable};
+use super::{Store, StoreError, TenantSeq, Unreadable};
 use crate::pattern::Pattern;
 
 /// Limits of a read of the store: it looks at up to `MAX_LOOKED_AT` events, and ends with the event that brings their
@@ -24,10 +24,31 @@ const MAX_BYTES: usize = 64 << 10;
 pub(crate) struct Follower {
     store: Store,
     subscription: TailSubscription,
-    /// The last event that was returned or skipped.
+    selection: Selection,
+    /// The last event that was returned or skipped, of any tenant.
+    scanned: i64,
+    /// The last of these events that belongs to the tenant.
     position: i64,
-    /// `None` selects all events.
+}
+
+/// The events that a follower returns.
+#[derive(Debug, Clone)]
+struct Selection {
+    /// `None` selects the events of all tenants.
+    tenant: Option<TenantSeq>,
+    /// `None` selects all event types.
     patterns: Option<Vec<Pattern>>,
+}
+
+impl Selection {
+    fn has_tenant(&self, tenant: TenantSeq) -> bool {
+        self.tenant.is_none_or(|own| own == tenant)
+    }
+
+    fn has_type(&self, event_type: &str) -> bool {
+        let patterns = self.patterns.as_ref();
+        patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.selects(event_type)))
+    }
 }
 
 /// The next events, at least one.
@@ -44,36 +65,55 @@ pub(crate) enum EventSource {
 }
 
 impl Store {
-    /// Follows the events after event `after`; `None` follows the events that are published from now on. Returns
-    /// `None` if event `after` does not exist.
+    /// Follows the events of a tenant, or of all tenants, after event `after`; `None` follows the events that are
+    /// published from now on. Returns `None` if the tenant has no event `after`.
     pub(crate) async fn follow(
         &self,
+        tenant: Option<TenantSeq>,
         after: Option<i64>,
         patterns: Option<Vec<Pattern>>,
     ) -> Result<Option<Follower>, StoreError> {
         let subscription = Arc::clone(&self.shared.tail).follow();
-        let position = match after {
-            None => subscription.newest(),
+        let (scanned, position) = match after {
+            None => {
+                let newest = subscription.newest();
+                (newest, self.newest_of(tenant, newest).await?)
+            }
             // The position before the first event.
-            Some(0) => 0,
-            Some(after) if self.has_event(after).await? => after,
+            Some(0) => (0, 0),
+            Some(after) if self.has_event(tenant, after).await? => (after, after),
             Some(_) => return Ok(None),
         };
-        Ok(Some(Follower { store: self.clone(), subscription, position, patterns }))
+        let selection = Selection { tenant, patterns };
+        Ok(Some(Follower { store: self.clone(), subscription, selection, scanned, position }))
     }
 
-    async fn has_event(&self, seq: i64) -> Result<bool, StoreError> {
+    async fn has_event(&self, tenant: Option<TenantSeq>, seq: i64) -> Result<bool, StoreError> {
         let has = move |connection: &Connection| {
-            let mut statement = connection.prepare_cached("SELECT 1 FROM events WHERE seq = ?1")?;
-            Ok(statement.query_row([seq], |_| Ok(())).optional()?.is_some())
+            let sql = format!("SELECT 1 FROM events {} AND seq = ?2", of_tenant(tenant));
+            Ok(connection.prepare_cached(&sql)?.exists(params![tenant, seq])?)
         };
         // An event that cannot be read has an id as well, from which a client may continue.
         Ok(readable(self.shared.feed_readers.read(has).await)?.unwrap_or(true))
     }
+
+    /// Returns the newest event of the tenant up to `newest`; 0 if there is none.
+    async fn newest_of(&self, tenant: Option<TenantSeq>, newest: i64) -> Result<i64, StoreError> {
+        let Some(tenant) = tenant else { return Ok(newest) };
+        let find = move |connection: &Connection| {
+            // Only the index is read.
+            let sql = format!("SELECT max(seq) FROM events {} AND seq <= ?2", of_tenant(Some(tenant)));
+            let found: Option<i64> =
+                connection.prepare_cached(&sql)?.query_row(params![tenant, newest], |row| row.get(0))?;
+            Ok(found.unwrap_or(0))
+        };
+        self.shared.feed_readers.read(find).await
+    }
 }
 
 impl Follower {
-    /// The last event that was returned, or skipped because no pattern matches it; 0 before the first event.
+    /// The last event of the tenant that was returned, or skipped because no pattern matches it; 0 before the first
+    /// event.
     pub(crate) fn position(&self) -> i64 {
         self.position
     }
@@ -85,24 +125,25 @@ impl Follower {
     pub(crate) async fn next(&mut self) -> Result<FollowedEvents, StoreError> {
         loop {
             consume_budget().await;
-            let (mut events, from) = match self.subscription.after(self.position) {
+            let (events, from) = match self.subscription.after(self.scanned) {
                 TailRead::CaughtUp => {
-                    self.subscription.wait(self.position).await;
+                    self.subscription.wait(self.scanned).await;
                     continue;
                 }
-                TailRead::Events(events) => {
+                TailRead::Events(mut events) => {
+                    self.scanned = events.last().map_or(self.scanned, |last| last.row.seq);
+                    events.retain(|event| self.selection.has_tenant(event.row.tenant));
                     self.position = events.last().map_or(self.position, |last| last.row.seq);
+                    events.retain(|event| self.selection.has_type(&event.row.event_type));
                     (events, EventSource::Memory)
                 }
                 TailRead::OnDisk => {
                     let page = self.read().await?;
-                    self.position = page.upto;
+                    self.scanned = page.upto;
+                    self.position = page.own_upto;
                     (page.events, EventSource::Disk)
                 }
             };
-            if let (Some(patterns), EventSource::Memory) = (&self.patterns, from) {
-                events.retain(|event| is_wanted(Some(patterns), &event.row.event_type));
-            }
             if !events.is_empty() {
                 return Ok(FollowedEvents { events, from });
             }
@@ -111,9 +152,16 @@ impl Follower {
 
     async fn read(&self) -> Result<EventPage, StoreError> {
         let newest = self.subscription.newest();
-        let (position, patterns) = (self.position, self.patterns.clone());
+        let (selection, upto, own_upto) = (self.selection.clone(), self.scanned, self.position);
         let damage = Arc::clone(&self.store.shared.damage);
-        let read = move |connection: &Connection| page(connection, &damage, position, patterns.as_deref());
+        let read = move |connection: &Connection| {
+            page(
+                connection,
+                &damage,
+                &selection,
+                EventPage { events: Vec::new(), upto, own_upto, is_last: false },
+            )
+        };
         let mut page = self.store.shared.feed_readers.read(read).await?;
         if page.is_last {
             // No event exists between the last row and `newest`, even if the numbers leave a gap.
@@ -123,50 +171,62 @@ impl Follower {
     }
 }
 
+/// Events after a position.
 struct EventPage {
     events: Vec<Arc<FeedEvent>>,
+    /// The last event that was looked at.
     upto: i64,
+    /// The last of them that belongs to the tenant.
+    own_upto: i64,
     is_last: bool,
 }
 
 fn page(
     connection: &Connection,
     damage: &Damage,
-    after: i64,
-    patterns: Option<&[Pattern]>,
+    selection: &Selection,
+    mut page: EventPage,
 ) -> Result<EventPage, StoreError> {
-    let mut page = EventPage { events: Vec::new(), upto: after, is_last: false };
-    if let Err(why) = readable(read_page(connection, damage, patterns, &mut page))? {
+    if let Err(why) = readable(read_page(connection, damage, selection, &mut page))? {
         damage.note(&why);
         // Continues after the rows that cannot be read.
         let from = page.upto;
-        let next = |distance| first_from(connection, from.saturating_add(distance));
+        let next = |distance| first_from(connection, selection.tenant, from.saturating_add(distance));
         page.upto = end_of_damage(i64::MAX - from, next)?
             .map_or(i64::MAX, |distance| (from + distance - 1).max(from + 1));
-        page.events.push(FeedEvent::unreadable(Unreadable { seq: page.upto, why }));
+        page.own_upto = page.upto;
+        page.events.push(unreadable(selection, page.upto, why));
     }
     Ok(page)
 }
 
+fn unreadable(selection: &Selection, seq: i64, why: String) -> Arc<FeedEvent> {
+    FeedEvent::unreadable(selection.tenant.unwrap_or(TenantSeq::DEFAULT), Unreadable { seq, why })
+}
+
 /// Reads the first event with the number `seq` or a higher one completely.
-fn first_from(connection: &Connection, seq: i64) -> Result<(), StoreError> {
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1"))?;
+fn first_from(connection: &Connection, tenant: Option<TenantSeq>, seq: i64) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM events {} AND seq >= ?2 ORDER BY seq LIMIT 1",
+        of_tenant(tenant)
+    ))?;
     // Only the error matters.
-    let _there_is_one = statement.query([seq])?.next()?.is_some();
+    let _there_is_one = statement.query(params![tenant, seq])?.next()?.is_some();
     Ok(())
 }
 
 fn read_page(
     connection: &Connection,
     damage: &Damage,
-    patterns: Option<&[Pattern]>,
+    selection: &Selection,
     page: &mut EventPage,
 ) -> Result<(), StoreError> {
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"))?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM events {} AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        of_tenant(selection.tenant)
+    ))?;
     // `>=` the next number, not `>` the last one: the row with the last number may be on a damaged page.
-    let mut rows = statement.query(params![page.upto.saturating_add(1), MAX_LOOKED_AT])?;
+    let mut rows = statement.query(params![selection.tenant, page.upto.saturating_add(1), MAX_LOOKED_AT])?;
     let (mut bytes, mut looked_at) = (0, 0);
     while page.events.len() < MAX_AT_ONCE && bytes < MAX_BYTES {
         let Some(row) = rows.next()? else {
@@ -175,8 +235,9 @@ fn read_page(
         };
         looked_at += 1;
         page.upto = row.get(0)?;
+        page.own_upto = page.upto;
         // The data of an event that no pattern matches is not read.
-        if is_wanted(patterns, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?) {
+        if selection.has_type(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?) {
             match readable(from_row(row))? {
                 Ok(event) => {
                     bytes += event.data.len();
@@ -184,14 +245,10 @@ fn read_page(
                 }
                 Err(why) => {
                     damage.note(&why);
-                    page.events.push(FeedEvent::unreadable(Unreadable { seq: page.upto, why }));
+                    page.events.push(unreadable(selection, page.upto, why));
                 }
             }
         }
     }
     Ok(())
-}
-
-fn is_wanted(patterns: Option<&[Pattern]>, event_type: &str) -> bool {
-    patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.selects(event_type)))
 }

@@ -18,12 +18,15 @@ mod events;
 mod follow;
 mod keys;
 mod lock;
+mod policy;
 mod readers;
+mod rollups;
 mod routes;
 mod schema;
 mod space;
 mod sqlite_log;
 mod tail;
+mod tenants;
 mod wakes;
 mod writer;
 
@@ -44,15 +47,19 @@ pub(crate) use self::deliveries::{
     DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HoldChange, HoldReason, RecordedAttempt,
     Turn, TurnState, UnreadableDelivery,
 };
-pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint, UpdatedEndpoint};
+pub(crate) use self::endpoints::{
+    Backlog, EndpointChange, EndpointKind, EndpointRow, NewEndpoint, UpdatedEndpoint,
+};
 pub(crate) use self::error::StoreError;
 pub(crate) use self::events::{EventRow, NewEvent, Published};
 pub(crate) use self::follow::{EventSource, Follower};
 pub(crate) use self::keys::hash_key;
 use self::lock::DirectoryLock;
+pub(crate) use self::policy::{EndpointPolicy, Merge};
 use self::readers::Readers;
 use self::space::StoreSpace;
 use self::tail::EventTail;
+pub(crate) use self::tenants::{PauseTarget, TenantSeq};
 pub(crate) use self::wakes::Wake;
 use self::wakes::Wakes;
 pub(crate) use self::writer::MAX_WEIGHT;
@@ -140,8 +147,8 @@ impl Store {
         let latest_probe = clock.due_now().saturating_add(millis(options.auto_disable.probe_every));
         let damage = Arc::new(Damage::default());
         let clamped = deliveries::clamp_due_times(&connection, latest_due)
-            .and_then(|()| deliveries::clamp_probes(&connection, latest_probe));
-        match damage::readable(clamped.map_err(StoreError::from)) {
+            .and_then(|()| Ok(deliveries::clamp_probes(&connection, latest_probe)?));
+        match damage::readable(clamped) {
             Ok(Ok(())) => {}
             Ok(Err(why)) => damage.note(&why),
             Err(error) => return Err(OpenError::directory(&database, io::Error::other(error))),

@@ -1,84 +1,123 @@
-//! Which endpoints an event goes to: the writer's copy of the patterns of enabled endpoints.
+//! Which endpoints an event goes to: the writer's copy of the patterns and channels of each tenant's endpoints.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
-use super::StoreError;
-use crate::pattern::{EventType, Pattern};
+use super::{HoldReason, NewEvent, StoreError, TenantSeq, tenants};
+use crate::pattern::Pattern;
 
 /// The routes of the writer thread. They are never stale, because the writer itself makes every change of an endpoint.
 #[derive(Debug)]
 pub(super) struct Routes {
-    /// `None` until loaded, and after a change or a rollback.
-    routes: Option<Arc<[Route]>>,
+    /// Loaded with the first event of a tenant.
+    loaded: HashMap<TenantSeq, Arc<[Route]>>,
     fan_out: FanOut,
 }
 
 /// Estimates how many rows an event takes, which is the weight of its publish in a commit.
 ///
-/// The estimate uses the routes of the last stored event, which is good enough for a weight.
+/// The estimate uses the routes of the tenant's last stored event, which is good enough for a weight.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FanOut(Arc<Mutex<Arc<[Route]>>>);
+pub(super) struct FanOut(Arc<Mutex<HashMap<TenantSeq, Arc<[Route]>>>>);
 
 impl FanOut {
     /// Returns 1 for the event, plus 1 for each endpoint that it goes to.
-    pub(super) fn rows(&self, event_type: &EventType) -> usize {
-        let routes = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        1 + matching(&routes, event_type).count()
+    pub(super) fn rows(&self, tenant: TenantSeq, event: &NewEvent) -> usize {
+        let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).cloned();
+        1 + routes.map_or(0, |routes| matching(&routes, event).count())
     }
+}
+
+/// The verdict on an event for an endpoint that it goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RouteVerdict {
+    Deliver,
+    /// The delivery is stored as skipped, for this reason.
+    Skip(&'static str),
 }
 
 #[derive(Debug)]
 pub(super) struct Route {
     endpoint: i64,
     patterns: Vec<Pattern>,
+    /// Empty: events of all channels and without a channel.
+    channels: Vec<String>,
+    verdict: RouteVerdict,
 }
 
 impl Routes {
     pub(super) fn new(fan_out: FanOut) -> Self {
-        Self { routes: None, fan_out }
+        Self { loaded: HashMap::new(), fan_out }
     }
 
-    /// Discards the routes. Must be called after each change of an endpoint, and after a rollback.
-    pub(super) fn invalidate(&mut self) {
-        self.routes = None;
+    /// Discards the routes of a tenant. Must be called after each change of one of its endpoints.
+    pub(super) fn invalidate(&mut self, tenant: TenantSeq) {
+        self.loaded.remove(&tenant);
     }
 
-    /// Returns the endpoints that events of this type go to, in the order of their creation.
+    /// Discards all routes. Must be called after a rollback.
+    pub(super) fn invalidate_all(&mut self) {
+        self.loaded.clear();
+    }
+
+    /// Returns the endpoints that an event goes to, in the order of their creation.
+    ///
+    /// # Errors
+    /// [`StoreError::NoTenant`] if the tenant does not exist.
     pub(super) fn matching(
         &mut self,
         connection: &Connection,
-        event_type: &EventType,
-    ) -> Result<Vec<i64>, StoreError> {
-        let routes = match &mut self.routes {
-            Some(routes) => routes,
-            empty => {
-                let loaded: Arc<[Route]> = load(connection)?.into();
-                *self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
-                empty.insert(loaded)
-            }
-        };
-        Ok(matching(routes, event_type).collect())
+        tenant: TenantSeq,
+        event: &NewEvent,
+    ) -> Result<Vec<(i64, RouteVerdict)>, StoreError> {
+        if let Some(routes) = self.loaded.get(&tenant) {
+            return Ok(matching(routes, event).collect());
+        }
+        let routes: Arc<[Route]> = load(connection, tenant)?.into();
+        self.loaded.insert(tenant, Arc::clone(&routes));
+        let mut fan_out = self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fan_out.insert(tenant, Arc::clone(&routes));
+        Ok(matching(&routes, event).collect())
     }
 }
 
-fn matching(routes: &[Route], event_type: &EventType) -> impl Iterator<Item = i64> {
-    let wanted = routes.iter().filter(|route| route.patterns.iter().any(|p| p.matches(event_type)));
-    wanted.map(|route| route.endpoint)
+impl Route {
+    fn takes(&self, event: &NewEvent) -> bool {
+        let has_channel = || self.channels.iter().any(|channel| event.channels.contains(channel));
+        self.patterns.iter().any(|pattern| pattern.matches(&event.event_type))
+            && (self.channels.is_empty() || has_channel())
+    }
+
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let text = |index| row.get_ref(index)?.as_str().map_err(rusqlite::Error::from);
+        let verdict = match (row.get(3)?, HoldReason::read(row.get(4)?)) {
+            (false, _) => RouteVerdict::Skip("the endpoint is disabled"),
+            (true, Some(HoldReason::Gone)) => RouteVerdict::Skip("the receiver is gone"),
+            (true, Some(HoldReason::Failing) | None) => RouteVerdict::Deliver,
+        };
+        Ok(Self {
+            endpoint: row.get(0)?,
+            patterns: parse_patterns(text(1)?)?,
+            channels: split(text(2)?),
+            verdict,
+        })
+    }
 }
 
-fn load(connection: &Connection) -> Result<Vec<Route>, StoreError> {
+fn matching(routes: &[Route], event: &NewEvent) -> impl Iterator<Item = (i64, RouteVerdict)> {
+    routes.iter().filter(|route| route.takes(event)).map(|route| (route.endpoint, route.verdict))
+}
+
+fn load(connection: &Connection, tenant: TenantSeq) -> Result<Vec<Route>, StoreError> {
+    tenants::check(connection, tenant)?;
     let mut statement = connection.prepare_cached(
-        "SELECT seq, patterns FROM endpoints
-         WHERE enabled = 1 AND held <> 1 AND deleted_at IS NULL ORDER BY seq",
+        "SELECT seq, patterns, channels, enabled, held FROM endpoints
+         WHERE tenant_seq = ?1 AND deleted_at IS NULL ORDER BY seq",
     )?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-    rows.map(|row| {
-        let (endpoint, patterns) = row?;
-        Ok(Route { endpoint, patterns: parse_patterns(&patterns)? })
-    })
-    .collect()
+    let rows = statement.query_and_then([tenant], Route::read)?;
+    rows.collect()
 }
 
 /// Parses the stored form of a list of patterns.
@@ -89,4 +128,9 @@ pub(super) fn parse_patterns(stored: &str) -> Result<Vec<Pattern>, StoreError> {
             Pattern::parse(text).map_err(|e| StoreError::Corrupt(format!("stored pattern {text:?} {e}")))
         })
         .collect()
+}
+
+/// Splits the stored form of a list of names, which contain no space.
+pub(super) fn split(stored: &str) -> Vec<String> {
+    stored.split_ascii_whitespace().map(ToOwned::to_owned).collect()
 }

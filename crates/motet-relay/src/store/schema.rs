@@ -22,7 +22,7 @@ const APPLICATION_ID: i64 = 0x6d74_726c;
 const SCHEMA: &str = include_str!("schema.sql");
 
 /// The version of [`SCHEMA`]. A store of another version is refused; relay does not migrate it.
-const VERSION: i64 = 3;
+const VERSION: i64 = 10;
 
 /// Files up to this size are checked page by page at the start, which takes about a third of a second on one core. In
 /// larger files damage is found when the damaged page is read.
@@ -40,6 +40,10 @@ pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     made.map_err(|e| OpenError::directory(database, e))?;
     let mut connection = Connection::open(database).map_err(sql)?;
     let is_new = check(&connection, database)? == FileContent::Empty;
+    if is_new {
+        // Before the first page is written: later only a VACUUM of the whole file could change it.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sql)?;
+    }
     let mode = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
         .map_err(sql)?;
@@ -129,6 +133,18 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
+/// Returns `true` if all deliveries are paused.
+pub(super) fn is_paused(connection: &Connection) -> rusqlite::Result<bool> {
+    let paused = "SELECT value FROM meta WHERE name = 'paused'";
+    Ok(connection.query_row(paused, [], |row| row.get(0)).optional()?.unwrap_or(false))
+}
+
+/// Stores whether all deliveries are paused.
+pub(super) fn set_paused(connection: &Connection, paused: bool) -> rusqlite::Result<()> {
+    let set = "INSERT OR REPLACE INTO meta (name, value) VALUES ('paused', ?1)";
+    connection.prepare_cached(set)?.execute([paused]).map(drop)
+}
+
 /// Returns the latest due time that the store has reached; 0 for a new store.
 pub(super) fn seen_time(connection: &Connection) -> rusqlite::Result<Millis> {
     let seen = "SELECT value FROM meta WHERE name = 'seen_time'";
@@ -177,5 +193,15 @@ mod tests {
         assert_eq!(pragma("wal_autocheckpoint"), 0);
         let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
+    }
+
+    /// Set after the first page was written, it would have no effect.
+    #[test]
+    fn new_store_can_return_its_free_pages_to_the_disk() {
+        const INCREMENTAL: i64 = 2;
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open(&directory.path().join(FILE_NAME)).unwrap();
+        let mode: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).unwrap();
+        assert_eq!(mode, INCREMENTAL);
     }
 }

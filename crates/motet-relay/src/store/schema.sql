@@ -107,7 +107,7 @@ CREATE TABLE events (
 CREATE INDEX events_by_tenant ON events (tenant_seq);
 CREATE UNIQUE INDEX events_by_uid ON events (tenant_seq, uid) WHERE uid IS NOT NULL;
 
--- What was decided about an event and an endpoint. What is to be done is in `due`.
+-- The state of an event at an endpoint. The pending deliveries are also in `due`.
 CREATE TABLE deliveries (
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant_seq   INTEGER NOT NULL,
@@ -123,9 +123,13 @@ CREATE TABLE deliveries (
 ) STRICT;
 CREATE INDEX deliveries_by_event ON deliveries (event_seq);
 CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_seq);
+CREATE INDEX deliveries_by_tenant ON deliveries (tenant_seq);
+-- Most deliveries are delivered, so a list of delivered ones reads the indexes above. The other states have their own.
+CREATE INDEX deliveries_pending ON deliveries (tenant_seq) WHERE state = 0;
 CREATE INDEX deliveries_dead ON deliveries (endpoint_seq) WHERE state = 2;
 CREATE INDEX deliveries_dead_all ON deliveries (tenant_seq) WHERE state = 2;
 CREATE INDEX deliveries_skipped ON deliveries (endpoint_seq) WHERE state = 3;
+CREATE INDEX deliveries_skipped_all ON deliveries (tenant_seq) WHERE state = 3;
 
 -- The pending deliveries: the only table from which rows are deleted all the time. It can be made again from
 -- `deliveries`.
@@ -171,7 +175,7 @@ CREATE TABLE idempotency (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
 
--- What happened in a minute, so that no page counts rows. Written in the commit of what is counted.
+-- The counts of a minute, so that no page counts rows. Written in the commit of the counted rows.
 CREATE TABLE rollups (
     minute       INTEGER NOT NULL, -- its beginning
     node         INTEGER NOT NULL, -- 0 in this store; the store of a cluster has a row per node
@@ -179,11 +183,11 @@ CREATE TABLE rollups (
     endpoint_seq INTEGER NOT NULL, -- 0: of the tenant's events
     accepted     INTEGER NOT NULL, -- events; only with endpoint 0
     ok           INTEGER NOT NULL, -- attempts that succeeded
-    failed       INTEGER NOT NULL, -- attempts that failed
+    failed       INTEGER NOT NULL, -- attempts that failed, without those charged to relay
     dead         INTEGER NOT NULL, -- deliveries that became dead letters
     skipped      INTEGER NOT NULL, -- deliveries that were skipped
-    took_ms      INTEGER NOT NULL, -- sum over the attempts
-    -- Attempts by their time: up to 10, 30, 100, 300, 1 000, 3 000, 10 000 ms, and longer.
+    took_ms      INTEGER NOT NULL, -- sum over the attempts that are counted above
+    -- These attempts by their time: up to 10, 30, 100, 300, 1 000, 3 000, 10 000 ms, and longer.
     b0 INTEGER NOT NULL, b1 INTEGER NOT NULL, b2 INTEGER NOT NULL, b3 INTEGER NOT NULL,
     b4 INTEGER NOT NULL, b5 INTEGER NOT NULL, b6 INTEGER NOT NULL, b7 INTEGER NOT NULL,
     PRIMARY KEY (minute, node, tenant_seq, endpoint_seq)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{EventRow, Unreadable};
+use super::{EventRow, TenantSeq, Unreadable};
 
 /// The buffer keeps up to `MAX_EVENTS` events with up to `MAX_BYTES` of data: about a second of a busy relay.
 const MAX_EVENTS: usize = 4_096;
@@ -34,8 +34,17 @@ impl FeedEvent {
         Arc::new(Self { row, unreadable: None, sent_as: OnceLock::new() })
     }
 
-    pub(super) fn unreadable(Unreadable { seq, why }: Unreadable) -> Arc<Self> {
-        let row = EventRow { seq, event_type: String::new(), data: Vec::new(), created_at: 0 };
+    pub(super) fn unreadable(tenant: TenantSeq, Unreadable { seq, why }: Unreadable) -> Arc<Self> {
+        let row = EventRow {
+            seq,
+            tenant,
+            uid: None,
+            event_type: String::new(),
+            data: Vec::new(),
+            channels: Vec::new(),
+            tags: Vec::new(),
+            created_at: 0,
+        };
         Arc::new(Self { row, unreadable: Some(why), sent_as: OnceLock::new() })
     }
 
@@ -218,7 +227,16 @@ mod tests {
     use super::*;
 
     fn row(seq: i64, bytes: usize) -> EventRow {
-        EventRow { seq, event_type: "a".to_owned(), data: vec![b'1'; bytes], created_at: 0 }
+        EventRow {
+            seq,
+            tenant: TenantSeq::DEFAULT,
+            uid: None,
+            event_type: "a".to_owned(),
+            data: vec![b'1'; bytes],
+            channels: Vec::new(),
+            tags: Vec::new(),
+            created_at: 0,
+        }
     }
 
     #[derive(Debug, Clone)]

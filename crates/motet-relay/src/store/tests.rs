@@ -6,6 +6,8 @@ use crate::clock::Millis;
 use crate::pattern::{EventType, Pattern};
 use crate::signature::Secret;
 
+const TENANT: TenantSeq = TenantSeq::DEFAULT;
+
 /// Runs the test with a new store.
 async fn with_store(rules: AutoDisable, test: impl AsyncFnOnce(&Store)) {
     let directory = tempfile::tempdir().unwrap();
@@ -26,21 +28,17 @@ async fn with_store(rules: AutoDisable, test: impl AsyncFnOnce(&Store)) {
 }
 
 fn event(event_type: &str) -> NewEvent {
-    NewEvent {
-        event_type: EventType::parse(event_type).unwrap(),
-        data: RawValue::from_string("1".to_owned()).unwrap(),
-        idempotency_key: None,
-    }
+    let data = RawValue::from_string("1".to_owned()).unwrap();
+    NewEvent::new(EventType::parse(event_type).unwrap(), data)
+}
+
+fn new_endpoint() -> NewEndpoint {
+    let patterns = vec![Pattern::parse(">").unwrap()];
+    NewEndpoint::new("http://127.0.0.1/".to_owned(), patterns, Secret::generate().unwrap())
 }
 
 async fn endpoint(store: &Store) -> i64 {
-    let new = NewEndpoint {
-        url: "http://127.0.0.1/".to_owned(),
-        patterns: vec![Pattern::parse(">").unwrap()],
-        enabled: true,
-        secret: Secret::generate().unwrap(),
-    };
-    store.create_endpoint(new).await.unwrap().seq
+    store.create_endpoint(TENANT, new_endpoint()).await.unwrap().seq
 }
 
 /// Returns the due deliveries of the endpoint with their target.
@@ -65,9 +63,10 @@ fn outcome(
         error: class.map(|class| format!("{class:?}")),
         response: None,
     };
-    let DueDelivery { delivery, round, .. } = *due;
+    let DueDelivery { delivery, due_at, round, .. } = *due;
     AttemptOutcome {
         delivery,
+        due_at,
         round,
         endpoint: target.endpoint,
         generation: target.generation,
@@ -87,22 +86,22 @@ async fn failures(store: &Store, endpoint: i64) -> u32 {
 async fn failed_write_job_is_rolled_back_alone_and_wakes_no_lane() {
     with_store(AutoDisable::default(), async |store| {
         let endpoint = endpoint(store).await;
-        let insert = "INSERT INTO events (type, data, created_at, checksum) VALUES ('undone', x'31', 0, 0)";
+        let insert = "INSERT INTO events (tenant_seq, type, data, created_at, checksum) VALUES (1, 'undone', x'31', 0, 0)";
         // All three jobs are queued before the writer takes the first, so they share a commit.
         let (before, failed, after) = tokio::join!(
             biased;
-            store.publish(vec![event("kept.before")]),
+            store.publish(TENANT, vec![event("kept.before")]),
             store.write(1, move |tx| {
                 tx.connection.execute(insert, [])?;
                 tx.woken.push((99, Wake::Deleted));
                 Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
             }),
-            store.publish(vec![event("kept.after")]),
+            store.publish(TENANT, vec![event("kept.after")]),
         );
         assert!(before.is_ok() && after.is_ok());
         assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
         let types: Vec<_> =
-            store.events(None, 10).await.unwrap().0.into_iter().map(|row| row.unwrap().event_type).collect();
+            store.events(Some(TENANT), None, 10).await.unwrap().0.into_iter().map(|row| row.unwrap().event_type).collect();
         assert_eq!(types, ["kept.after", "kept.before"]);
         let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
         assert_eq!(woken, [endpoint]);
@@ -119,7 +118,7 @@ fn quick() -> AutoDisable {
 async fn failures_of_relay_itself_do_not_count_and_share_a_log_row() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
-        store.publish(vec![event("a")]).await.unwrap();
+        store.publish(TENANT, vec![event("a")]).await.unwrap();
         for nth in 0..3 {
             let (target, due) = open_turn(store, endpoint).await;
             assert_eq!((due[0].relay_attempts, due[0].round_attempts), (nth, 0));
@@ -131,7 +130,7 @@ async fn failures_of_relay_itself_do_not_count_and_share_a_log_row() {
         assert_eq!(failures(store, endpoint).await, 0);
         let (target, due) = open_turn(store, endpoint).await;
         store.record(outcome(&target, &due[0], None, DeliveryVerdict::Delivered)).await.unwrap();
-        let (row, log) = store.delivery(due[0].delivery).await.unwrap().unwrap();
+        let (row, log) = store.delivery(TENANT, due[0].delivery).await.unwrap().unwrap();
         assert_eq!((row.state, row.attempts), (DeliveryState::Delivered, 1));
         let log: Vec<_> = log.into_iter().map(|row| (row.attempt.class, row.repeats)).collect();
         assert_eq!(log, [(Some(FailureClass::Relay), 3), (None, 1)]);
@@ -143,7 +142,7 @@ async fn failures_of_relay_itself_do_not_count_and_share_a_log_row() {
 async fn config_failure_uses_an_attempt_but_disables_no_endpoint() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
-        store.publish(vec![event("a")]).await.unwrap();
+        store.publish(TENANT, vec![event("a")]).await.unwrap();
         let (target, due) = open_turn(store, endpoint).await;
         let failed = outcome(&target, &due[0], Some(FailureClass::Config), DeliveryVerdict::Retry(0));
         assert_eq!(store.record(failed).await.unwrap().change, None);
@@ -165,7 +164,7 @@ async fn config_failure_uses_an_attempt_but_disables_no_endpoint() {
 async fn probe_that_fails_because_of_relay_is_due_at_its_retry_time() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
-        store.publish(vec![event("a")]).await.unwrap();
+        store.publish(TENANT, vec![event("a")]).await.unwrap();
         let (target, due) = open_turn(store, endpoint).await;
         let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), DeliveryVerdict::Retry(0));
         store.record(failed).await.unwrap();
@@ -183,10 +182,13 @@ async fn probe_that_fails_because_of_relay_is_due_at_its_retry_time() {
 async fn failure_at_the_previous_url_does_not_count_for_the_new_one() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
-        store.publish(vec![event("a")]).await.unwrap();
+        store.publish(TENANT, vec![event("a")]).await.unwrap();
         let (target, due) = open_turn(store, endpoint).await;
         let url = Some("http://127.0.0.2/".to_owned());
-        store.update_endpoint(endpoint, EndpointChange { url, ..EndpointChange::default() }).await.unwrap();
+        store
+            .update_endpoint(TENANT, endpoint, EndpointChange { url, ..EndpointChange::default() })
+            .await
+            .unwrap();
         let dead = DeliveryVerdict::Dead { reason: "the last attempt".to_owned() };
         let mut gone = outcome(&target, &due[0], Some(FailureClass::Receiver), dead);
         gone.attempt.status = Some(410);
@@ -195,8 +197,396 @@ async fn failure_at_the_previous_url_does_not_count_for_the_new_one() {
         assert_eq!(failures(store, endpoint).await, 0);
         let (target, due) = open_turn(store, endpoint).await;
         assert_eq!((target.url.as_str(), due[0].round_attempts), ("http://127.0.0.2/", 0), "it is due there");
-        let (row, log) = store.delivery(due[0].delivery).await.unwrap().unwrap();
+        let (row, log) = store.delivery(TENANT, due[0].delivery).await.unwrap().unwrap();
         assert_eq!((row.attempts, log.len()), (1, 1), "the attempt is recorded");
+    })
+    .await;
+}
+
+/// Creates a tenant. Returns its number.
+async fn tenant(store: &Store, id: &'static str) -> TenantSeq {
+    let insert = "INSERT INTO tenants (id, created_at, updated_at) VALUES (?1, 0, 0) RETURNING seq";
+    store.write(1, move |tx| Ok(tx.connection.query_row(insert, [id], |row| row.get(0))?)).await.unwrap()
+}
+
+/// Returns the values of a query of one row.
+async fn row<const N: usize>(store: &Store, sql: &'static str) -> [i64; N] {
+    let read = move |connection: &rusqlite::Connection| {
+        let columns = |row: &rusqlite::Row<'_>| {
+            let mut values = [0; N];
+            for (index, value) in values.iter_mut().enumerate() {
+                *value = row.get(index)?;
+            }
+            Ok(values)
+        };
+        Ok(connection.query_row(sql, [], columns)?)
+    };
+    store.shared.readers.read(read).await.unwrap()
+}
+
+async fn published(store: &Store, tenant: TenantSeq, event: NewEvent) -> Published {
+    store.publish(tenant, vec![event]).await.unwrap()[0]
+}
+
+/// Returns the states of the tenant's deliveries, newest first.
+async fn states(store: &Store, tenant: TenantSeq) -> Vec<DeliveryState> {
+    let filter = DeliveryFilter { tenant: Some(tenant), ..DeliveryFilter::default() };
+    let rows = store.deliveries(filter, None, 100).await.unwrap();
+    rows.into_iter().map(|row| row.unwrap().state).collect()
+}
+
+#[tokio::test]
+async fn event_of_a_disabled_endpoint_is_skipped_and_can_be_resent() {
+    with_store(AutoDisable::default(), async |store| {
+        let new = NewEndpoint { enabled: false, ..new_endpoint() };
+        let endpoint = store.create_endpoint(TENANT, new).await.unwrap().seq;
+        let accepted = published(store, TENANT, event("a")).await;
+        assert!(matches!(accepted, Published::Accepted { deliveries: 0, .. }), "{accepted:?}");
+        let filter = DeliveryFilter {
+            tenant: Some(TENANT),
+            endpoint: Some(endpoint),
+            state: Some(DeliveryState::Skipped),
+            ..DeliveryFilter::default()
+        };
+        let skipped = store.deliveries(filter, None, 10).await.unwrap().pop().unwrap().unwrap();
+        assert_eq!((skipped.due_at, skipped.reason.as_deref()), (None, Some("the endpoint is disabled")));
+        assert_eq!(row(store, "SELECT count(*) FROM due").await, [0]);
+        assert_eq!(row(store, "SELECT skipped FROM rollups WHERE endpoint_seq <> 0").await, [1]);
+        store.resend(TENANT, skipped.seq).await.unwrap();
+        assert_eq!(states(store, TENANT).await, [DeliveryState::Pending]);
+        let change = EndpointChange { enabled: Some(true), ..EndpointChange::default() };
+        store.update_endpoint(TENANT, endpoint, change).await.unwrap();
+        assert_eq!(open_turn(store, endpoint).await.1[0].delivery, skipped.seq);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn endpoint_with_channels_gets_only_events_of_its_channels() {
+    with_store(AutoDisable::default(), async |store| {
+        let all = endpoint(store).await;
+        let channels = vec!["red".to_owned(), "blue".to_owned()];
+        let some =
+            store.create_endpoint(TENANT, NewEndpoint { channels, ..new_endpoint() }).await.unwrap().seq;
+        for (channels, expected) in [(&[][..], 1), (&["green"], 1), (&["green", "blue"], 2)] {
+            let channels = channels.iter().map(|channel| (*channel).to_owned()).collect();
+            let accepted = published(store, TENANT, NewEvent { channels, ..event("a") }).await;
+            assert!(matches!(accepted, Published::Accepted { deliveries, .. } if deliveries == expected));
+        }
+        assert_eq!((open_turn(store, all).await.1.len(), open_turn(store, some).await.1.len()), (3, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tenants_see_and_change_no_row_of_each_other() {
+    with_store(AutoDisable::default(), async |store| {
+        let [one, two] = [tenant(store, "one").await, tenant(store, "two").await];
+        let mut endpoints = Vec::new();
+        for owner in [one, two] {
+            let new = NewEndpoint { uid: Some("same".to_owned()), ..new_endpoint() };
+            endpoints.push(store.create_endpoint(owner, new).await.unwrap().seq);
+        }
+        let keyed = || NewEvent {
+            idempotency_key: Some("key".to_owned()),
+            uid: Some("uid".to_owned()),
+            ..event("a")
+        };
+        let mut events = Vec::new();
+        for owner in [one, two] {
+            match published(store, owner, keyed()).await {
+                Published::Accepted { event, deliveries: 1 } => events.push(event),
+                other => panic!("{other:?}"),
+            }
+        }
+        for (own, other) in [(0, 1), (1, 0)] {
+            let tenant = [one, two][own];
+            assert_eq!(store.events(Some(tenant), None, 10).await.unwrap().0.len(), 1);
+            assert_eq!(store.endpoints(Some(tenant), None, 10).await.unwrap().len(), 1);
+            let delivery = {
+                let filter = DeliveryFilter { tenant: Some(tenant), ..DeliveryFilter::default() };
+                let rows = store.deliveries(filter, None, 10).await.unwrap();
+                assert_eq!(rows.len(), 1);
+                rows.into_iter().next().unwrap().unwrap()
+            };
+            assert_eq!((delivery.event, delivery.endpoint), (events[own], endpoints[own]));
+            let foreign = [one, two][other];
+            let filter = DeliveryFilter {
+                tenant: Some(foreign),
+                event: Some(events[own]),
+                ..DeliveryFilter::default()
+            };
+            assert!(store.deliveries(filter, None, 10).await.unwrap().is_empty());
+            assert!(store.delivery(foreign, delivery.seq).await.unwrap().is_none());
+            assert_eq!(store.resend(foreign, delivery.seq).await.unwrap(), None);
+            assert!(store.event(foreign, events[own]).await.unwrap().is_none());
+            assert!(store.endpoint(foreign, endpoints[own]).await.unwrap().is_none());
+            let change = EndpointChange { enabled: Some(false), ..EndpointChange::default() };
+            assert!(store.update_endpoint(foreign, endpoints[own], change).await.unwrap().is_none());
+            assert!(!store.delete_endpoint(foreign, endpoints[own]).await.unwrap());
+            let target = PauseTarget::Endpoint(foreign, endpoints[own]);
+            assert!(!store.set_paused(target, true).await.unwrap());
+            assert!(store.follow(Some(foreign), Some(events[own]), None).await.unwrap().is_none());
+            let mut feed = store.follow(Some(tenant), Some(0), None).await.unwrap().unwrap();
+            assert_eq!(feed.next().await.unwrap().events[0].row.seq, events[own]);
+            assert_eq!(feed.position(), events[own]);
+        }
+        let missing = published_to_nobody(store).await;
+        assert_eq!(missing, Some(StoreError::NoTenant));
+    })
+    .await;
+}
+
+/// Publishes an event of a tenant that does not exist.
+async fn published_to_nobody(store: &Store) -> Option<StoreError> {
+    let none = tenant(store, "none").await;
+    let delete = "UPDATE tenants SET deleted_at = 1 WHERE seq = ?1";
+    store.write(1, move |tx| Ok(tx.connection.execute(delete, [none])?)).await.unwrap();
+    store.publish(none, vec![event("a")]).await.err()
+}
+
+#[tokio::test]
+async fn feed_of_a_tenant_names_only_its_own_positions() {
+    with_store(AutoDisable::default(), async |store| {
+        let quiet = tenant(store, "quiet").await;
+        let Published::Accepted { event: own, .. } = published(store, quiet, event("a")).await else {
+            panic!("not accepted")
+        };
+        published(store, TENANT, event("a")).await;
+        let mut live = store.follow(Some(quiet), None, None).await.unwrap().unwrap();
+        assert_eq!(live.position(), own, "the newest event belongs to another tenant");
+        published(store, TENANT, event("a")).await;
+        let Published::Accepted { event: next, .. } = published(store, quiet, event("b")).await else {
+            panic!("not accepted")
+        };
+        let events = live.next().await.unwrap().events;
+        assert_eq!(events.iter().map(|event| event.row.seq).collect::<Vec<_>>(), [next]);
+        assert_eq!(live.position(), next);
+        let unused = tenant(store, "unused").await;
+        assert_eq!(store.follow(Some(unused), None, None).await.unwrap().unwrap().position(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn uid_is_unique_among_the_rows_of_a_tenant() {
+    with_store(AutoDisable::default(), async |store| {
+        let with_uid = || NewEvent { uid: Some("order-1".to_owned()), ..event("a") };
+        let Published::Accepted { event: first, .. } = published(store, TENANT, with_uid()).await else {
+            panic!("not accepted")
+        };
+        assert_eq!(published(store, TENANT, with_uid()).await, Published::Duplicate { event: first });
+        assert_eq!(row(store, "SELECT count(*) FROM events").await, [1]);
+
+        let new = || NewEndpoint { uid: Some("hook".to_owned()), ..new_endpoint() };
+        let known = store.create_endpoint(TENANT, new()).await.unwrap().seq;
+        let taken = Some(StoreError::UidTaken("hook".to_owned()));
+        assert_eq!(store.create_endpoint(TENANT, new()).await.err(), taken);
+        let other = endpoint(store).await;
+        let rename = || EndpointChange { uid: Some(Some("hook".to_owned())), ..EndpointChange::default() };
+        assert_eq!(store.update_endpoint(TENANT, other, rename()).await.err(), taken);
+        assert!(store.update_endpoint(TENANT, known, rename()).await.unwrap().is_some());
+        // The uid of a deleted endpoint is free again.
+        assert!(store.delete_endpoint(TENANT, known).await.unwrap());
+        assert!(store.update_endpoint(TENANT, other, rename()).await.unwrap().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn generated_idempotency_keys_are_kept_ten_minutes() {
+    with_store(AutoDisable::default(), async |store| {
+        for (key, minutes) in [("auto_6f1c", 10), ("order-1", 24 * 60)] {
+            let keyed = NewEvent { idempotency_key: Some(key.to_owned()), ..event("a") };
+            let before = store.clock().due_now();
+            store.publish(TENANT, vec![keyed]).await.unwrap();
+            let [expires] = row(store, "SELECT max(expires_at) FROM idempotency").await;
+            assert!((0..60_000).contains(&(expires - before - minutes * 60_000)), "{key}: {expires}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn paused_deliveries_wait_and_are_due_when_resumed() {
+    with_store(AutoDisable::default(), async |store| {
+        let endpoint = endpoint(store).await;
+        store.publish(TENANT, vec![event("a")]).await.unwrap();
+        let targets =
+            [PauseTarget::Endpoint(TENANT, endpoint), PauseTarget::Tenant(TENANT), PauseTarget::Relay];
+        for target in targets {
+            assert!(store.set_paused(target, true).await.unwrap());
+            store.publish(TENANT, vec![event("b")]).await.unwrap();
+            store.woken().await;
+            let turn = store.turn(endpoint, 16, Vec::new()).await.unwrap();
+            assert!(matches!(turn.state, TurnState::Held) && turn.next_due.is_none(), "{target:?}");
+            assert!(store.set_paused(target, false).await.unwrap());
+            let woken = store.woken().await;
+            assert!(
+                matches!(woken[..], [(woken, Wake::Due(_))] if woken == endpoint),
+                "{target:?}: {woken:?}"
+            );
+        }
+        assert_eq!(open_turn(store, endpoint).await.1.len(), 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rollups_count_committed_work_only() {
+    with_store(AutoDisable::default(), async |store| {
+        let endpoint = endpoint(store).await;
+        for _ in 0..3 {
+            store.publish(TENANT, vec![event("a")]).await.unwrap();
+        }
+        let undone = store.write(1, |tx| {
+            tx.counts.accepted(TENANT);
+            Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
+        });
+        assert!(undone.await.is_err());
+        let (target, due) = open_turn(store, endpoint).await;
+        let dead = DeliveryVerdict::Dead { reason: "the last attempt".to_owned() };
+        for outcome in [
+            outcome(&target, &due[0], None, DeliveryVerdict::Delivered),
+            outcome(&target, &due[1], Some(FailureClass::Receiver), dead),
+            outcome(&target, &due[2], Some(FailureClass::Relay), DeliveryVerdict::Retry(0)),
+        ] {
+            store.record(outcome).await.unwrap();
+        }
+        // The test may run over the end of a minute.
+        let of_events =
+            "SELECT sum(accepted), sum(ok), sum(failed), sum(dead), sum(skipped), sum(took_ms), sum(b0)
+                         FROM rollups WHERE endpoint_seq = 0";
+        assert_eq!(row(store, of_events).await, [3, 0, 0, 0, 0, 0, 0]);
+        let of_endpoint =
+            "SELECT sum(accepted), sum(ok), sum(failed), sum(dead), sum(skipped), sum(took_ms), sum(b0)
+                           FROM rollups WHERE endpoint_seq <> 0";
+        assert_eq!(row(store, of_endpoint).await, [0, 1, 1, 1, 0, 2, 2]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn attempts_are_numbered_and_the_first_after_a_resend_is_manual() {
+    with_store(AutoDisable::default(), async |store| {
+        let endpoint = endpoint(store).await;
+        store.publish(TENANT, vec![event("a"), event("b")]).await.unwrap();
+        let fail = async || {
+            let (target, due) = open_turn(store, endpoint).await;
+            for due in &due {
+                let failed = outcome(&target, due, Some(FailureClass::Receiver), DeliveryVerdict::Retry(0));
+                store.record(failed).await.unwrap();
+            }
+            due[0].delivery
+        };
+        fail().await;
+        let delivery = fail().await;
+        store.resend(TENANT, delivery).await.unwrap();
+        fail().await;
+        fail().await;
+        let (row, log) = store.delivery(TENANT, delivery).await.unwrap().unwrap();
+        assert_eq!(row.attempts, 4);
+        let log: Vec<_> = log.into_iter().map(|row| (row.number, row.is_manual)).collect();
+        assert_eq!(log, [(1, false), (2, false), (3, true), (4, false)]);
+    })
+    .await;
+}
+
+/// Pending deliveries as (endpoint, due time, delivery, event, round), from both tables.
+async fn pending(store: &Store) -> [Vec<(i64, i64, i64, i64, i64)>; 2] {
+    let read = |connection: &rusqlite::Connection| {
+        let rows = |sql: &str| {
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        Ok([
+            rows(
+                "SELECT endpoint_seq, due_at, delivery_seq, event_seq, round FROM due ORDER BY delivery_seq",
+            )?,
+            rows(
+                "SELECT endpoint_seq, due_at, seq, event_seq, round FROM deliveries WHERE state = 0 ORDER BY seq",
+            )?,
+        ])
+    };
+    store.shared.readers.read(read).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_pending_delivery_has_one_row_in_due_after_any_step() {
+    for seed in 0..8 {
+        let mut rng = motet::rng::Rng::seeded(seed);
+        with_store(AutoDisable::default(), async |store| {
+            let mut endpoints = vec![endpoint(store).await, endpoint(store).await];
+            let mut in_flight = Vec::new();
+            for step in 0..120 {
+                let endpoint = endpoints[rng.below(endpoints.len() as u64) as usize];
+                let now = store.clock().due_now();
+                match rng.below(9) {
+                    0 | 1 => drop(store.publish(TENANT, vec![event("a")]).await.unwrap()),
+                    2 | 3 => {
+                        let leased: Vec<i64> =
+                            in_flight.iter().map(|(_, due): &(_, DueDelivery)| due.delivery).collect();
+                        let turn = store.turn(endpoint, 2, leased).await.unwrap();
+                        if let TurnState::Open { target, due } = turn.state {
+                            let target = Arc::new(target);
+                            in_flight.extend(due.into_iter().map(|due| (Arc::clone(&target), due)));
+                        }
+                    }
+                    4 | 5 if !in_flight.is_empty() => {
+                        let nth = rng.below(in_flight.len() as u64) as usize;
+                        let (target, due) = in_flight.swap_remove(nth);
+                        let (class, verdict) = match rng.below(4) {
+                            0 => (None, DeliveryVerdict::Delivered),
+                            1 => (Some(FailureClass::Relay), DeliveryVerdict::Retry(now + 50)),
+                            2 => (Some(FailureClass::Receiver), DeliveryVerdict::Retry(now + 50)),
+                            _ => (
+                                Some(FailureClass::Receiver),
+                                DeliveryVerdict::Dead { reason: "the last attempt".to_owned() },
+                            ),
+                        };
+                        store.record(outcome(&target, &due, class, verdict)).await.unwrap();
+                    }
+                    6 => {
+                        let newest = row::<1>(store, "SELECT coalesce(max(seq), 1) FROM deliveries").await[0];
+                        let [oldest] = row(store, "SELECT coalesce(min(seq), 1) FROM deliveries").await;
+                        let delivery = oldest + rng.below((newest - oldest + 1) as u64) as i64;
+                        store.resend(TENANT, delivery).await.unwrap();
+                    }
+                    7 => drop(store.retry_now(endpoint).await.unwrap()),
+                    8 if step > 60 && endpoints.len() > 1 => {
+                        endpoints.retain(|other| *other != endpoint);
+                        store.delete_endpoint(TENANT, endpoint).await.unwrap();
+                        assert!(!store.move_to_dead_letters(endpoint).await.unwrap().more);
+                    }
+                    _ => drop(store.redrive(TENANT, None).await.unwrap()),
+                }
+                let [due, deliveries] = pending(store).await;
+                assert_eq!(due, deliveries, "seed {seed}, step {step}");
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn due_times_are_filled_again_from_the_pending_deliveries() {
+    with_store(AutoDisable::default(), async |store| {
+        let endpoint = endpoint(store).await;
+        store.publish(TENANT, vec![event("a"), event("b"), event("c")]).await.unwrap();
+        let (target, due) = open_turn(store, endpoint).await;
+        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), DeliveryVerdict::Retry(7));
+        store.record(failed).await.unwrap();
+        store.record(outcome(&target, &due[1], None, DeliveryVerdict::Delivered)).await.unwrap();
+        let refill = format!("DELETE FROM due; {}", deliveries::FILL_DUE);
+        let refill = store.write(1, move |tx| Ok(tx.connection.execute_batch(&refill)?));
+        refill.await.unwrap();
+        let [refilled, expected] = pending(store).await;
+        assert_eq!((refilled.len(), &refilled), (2, &expected));
+        let (_, due) = open_turn(store, endpoint).await;
+        let counts: Vec<_> = due.iter().map(|due| (due.due_at, due.round_attempts)).collect();
+        assert_eq!(counts[0], (7, 1), "the attempts are kept: {counts:?}");
     })
     .await;
 }

@@ -14,7 +14,8 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpointer;
-use super::damage::{Damage, rebuild_indexes};
+use super::damage::{Damage, readable, rebuild_indexes};
+use super::rollups::CommitCounts;
 use super::routes::{FanOut, Routes};
 use super::space::StoreSpace;
 use super::tail::{CommitEvents, EventTail};
@@ -60,6 +61,8 @@ pub(super) struct Tx<'a> {
     pub(super) stepped: bool,
     /// Wakes for the dispatcher, which it receives once the commit is on disk.
     pub(super) woken: Vec<(i64, Wake)>,
+    /// The counts of the jobs, for the roll-ups.
+    pub(super) counts: CommitCounts,
     /// Events for the feeds, which receive them once the commit is on disk.
     pub(super) added: CommitEvents,
     pub(super) damage: &'a Damage,
@@ -261,16 +264,29 @@ struct Committer {
 }
 
 impl Committer {
+    /// Runs the jobs in one commit; once damage is known, each job in a commit of its own.
+    ///
+    /// After a statement has found damage, SQLite refuses the other writes of the transaction and its commit, so the
+    /// damage of one row would fail all jobs of the group.
     fn commit(&mut self, jobs: Vec<Job>) -> Vec<Result<(), StoreError>> {
+        if self.listeners.damage.latest().is_none() {
+            return self.commit_together(jobs);
+        }
+        jobs.into_iter().flat_map(|job| self.commit_together(vec![job])).collect()
+    }
+
+    fn commit_together(&mut self, jobs: Vec<Job>) -> Vec<Result<(), StoreError>> {
         let count = jobs.len();
         metrics::histogram!("relay_store_commit_jobs").record(count as f64);
         let started = tokio::time::Instant::now();
         let mut answers = Vec::with_capacity(count);
         if self.listeners.damage.take_rebuild_request() {
             match rebuild_indexes(&self.connection) {
-                Ok(()) => tracing::warn!("the indexes of deliveries were damaged and have been rebuilt"),
+                Ok(()) => tracing::warn!(
+                    "the indexes and the due times of deliveries were damaged and have been rebuilt"
+                ),
                 Err(error) => {
-                    tracing::error!(%error, "cannot rebuild the indexes of deliveries");
+                    tracing::error!(%error, "cannot rebuild the indexes and the due times of deliveries");
                     if !matches!(error, StoreError::Corrupt(_)) {
                         self.listeners.damage.allow_rebuild();
                     }
@@ -291,7 +307,7 @@ impl Committer {
                 self.checkpointer.request();
             }
         }
-        for answer in &answers {
+        for answer in answers.iter().map(Result::as_ref).chain([outcome.as_ref().map(|_| &())]) {
             if let Err(StoreError::Corrupt(why)) = answer {
                 self.listeners.damage.note(why);
             }
@@ -305,7 +321,7 @@ impl Committer {
                 answers
             }
             Err(error) => {
-                self.routes.invalidate();
+                self.routes.invalidate_all();
                 vec![Err(error); count]
             }
         }
@@ -327,6 +343,7 @@ impl Committer {
             due_now: self.clock.due_now(),
             stepped: self.stepped,
             woken: Vec::new(),
+            counts: CommitCounts::default(),
             added: self.listeners.tail.begin(),
             damage: &self.listeners.damage,
             space: &mut self.space,
@@ -340,6 +357,7 @@ impl Committer {
             for job in jobs {
                 run("SAVEPOINT job")?;
                 let (woken, added, stepped) = (tx.woken.len(), tx.added.mark(), tx.stepped);
+                let counted = tx.counts.mark();
                 let answer = (job.work)(&mut tx);
                 match &answer {
                     Ok(_) => {}
@@ -349,12 +367,17 @@ impl Committer {
                         run("ROLLBACK TO job")?;
                         tx.woken.truncate(woken);
                         tx.added.back_to(added);
+                        tx.counts.back_to(counted);
                         tx.stepped = stepped;
-                        tx.routes.invalidate();
+                        tx.routes.invalidate_all();
                     }
                 }
                 answers.push(answer);
                 run("RELEASE job")?;
+            }
+            // Statistics are not worth a commit: a damaged row of them is noted.
+            if let Err(why) = readable(tx.counts.write(connection, tx.wall))? {
+                tx.damage.note(&why);
             }
             run("COMMIT").map_err(|error| match error {
                 StoreError::Io(why) => StoreError::Unsure(why),

@@ -114,7 +114,7 @@ async fn database_of_another_version_is_refused_and_unchanged() {
     let home = used().await;
     for (version, what, what_to_do) in [
         (99, "written by a newer relay", "start the newer relay"),
-        (2, "written by an older relay", "choose another directory with --data"),
+        (3, "made by a development version", "start with an empty data directory"),
     ] {
         Connection::open(home.database()).unwrap().pragma_update(None, "user_version", version).unwrap();
         let before = fs::read(home.database()).unwrap();

@@ -134,7 +134,7 @@ async fn deleted_endpoint_leaves_dead_letters_that_cannot_be_resent() {
         (letters.len() == 600).then_some(letters)
     })
     .await;
-    assert!(letters.iter().all(|letter| letter["dead_reason"] == "the endpoint was deleted"));
+    assert!(letters.iter().all(|letter| letter["reason"] == "the endpoint was deleted"));
     // They can be read, but not resent.
     let path = format!("/v1/deliveries/{}/resend", letters[0]["id"].as_str().unwrap());
     assert_eq!(client.post(&path, json!({})).await.status, StatusCode::CONFLICT);
@@ -157,7 +157,7 @@ async fn deletion_cut_off_by_a_crash_is_completed_at_start() {
     assert_eq!(deleted, 1);
     let relay = Relay::start_in(&home, &slow).await;
     let dead = relay.client().delivery_in_state(&event, "dead").await;
-    assert_eq!(dead["dead_reason"], "the endpoint was deleted");
+    assert_eq!(dead["reason"], "the endpoint was deleted");
 }
 
 #[tokio::test]
@@ -173,5 +173,143 @@ async fn success_after_the_endpoint_is_deleted_counts_as_delivered() {
     client.delivery_in_state(&event, "dead").await;
     release.notify_one();
     let delivered = client.delivery_in_state(&event, "delivered").await;
-    assert_eq!(delivered["dead_reason"], Value::Null);
+    assert_eq!(delivered["reason"], Value::Null);
+}
+
+#[tokio::test]
+async fn events_of_a_disabled_endpoint_are_skipped_listed_and_resent() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let endpoint = client.endpoint_at(&receiver.url(), json!({"enabled": false})).await;
+    let event = client.publish("a", json!(1)).await;
+    let skipped = client.delivery_of(&event).await;
+    assert_eq!((&skipped["state"], &skipped["next_attempt_at"]), (&json!("skipped"), &Value::Null));
+    assert_eq!(skipped["reason"], "the endpoint is disabled");
+    let listed = client.list(&format!("/v1/deliveries?state=skipped&endpoint_id={endpoint}")).await;
+    assert_eq!(listed.len(), 1);
+    client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"enabled": true})).await;
+    // A skipped delivery is final: enabling the endpoint does not send it.
+    let next = client.publish("a", json!(2)).await;
+    client.delivery_in_state(&next, "delivered").await;
+    assert_eq!(client.delivery_of(&event).await["state"], "skipped");
+    let resend = format!("/v1/deliveries/{}/resend", skipped["id"].as_str().unwrap());
+    assert_eq!(client.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
+    let delivered = client.delivery_in_state(&event, "delivered").await;
+    assert_eq!((&delivered["reason"], &delivered["attempt_log"][0]["manual"]), (&Value::Null, &json!(true)));
+    assert!(delivered["attempt_log"][0]["id"].as_str().unwrap().starts_with("atmpt_"));
+}
+
+#[tokio::test]
+async fn endpoint_is_changed_by_a_merge_patch() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let all = json!({
+        "uid": "billing", "description": "the bills", "metadata": {"team": "a", "env": "test"},
+        "headers": {"X-Token": "secret-value"}, "channels": ["red"], "policy": {"rate": 5}, "event_types": ["a"],
+    });
+    let id = client.endpoint_at("http://127.0.0.1:9/", all).await;
+    let path = format!("/v1/endpoints/{id}");
+    let before = client.get(&path).await;
+    assert!(!before.text().contains("secret-value"), "the value of a header is shown");
+    let before = before.json();
+    assert_eq!(before["headers"], json!(["X-Token"]));
+    assert_eq!((&before["uid"], &before["kind"]), (&json!("billing"), &json!("http")));
+
+    let patch = json!({"metadata": {"team": null, "owner": "b"}, "headers": {"X-Other": "1"}, "policy": {"rate": null}});
+    let after = client.patch(&path, patch).await.json();
+    assert_eq!(after["metadata"], json!({"env": "test", "owner": "b"}));
+    assert_eq!(after["headers"], json!(["X-Other", "X-Token"]));
+    assert_eq!(after["policy"], json!({}));
+    for unchanged in ["uid", "description", "channels", "event_types", "url", "secret"] {
+        assert_eq!(after[unchanged], before[unchanged], "{unchanged}");
+    }
+    let nulls = json!({
+        "uid": null, "description": null, "metadata": null, "headers": null, "channels": null, "event_types": null,
+    });
+    let cleared = client.patch(&path, nulls).await.json();
+    for (field, empty) in [
+        ("uid", Value::Null),
+        ("description", json!("")),
+        ("metadata", json!({})),
+        ("headers", json!([])),
+        ("channels", json!([])),
+        ("event_types", json!([">"])),
+    ] {
+        assert_eq!(cleared[field], empty, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn invalid_fields_of_an_endpoint_are_refused() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let path =
+        format!("/v1/endpoints/{}", client.endpoint_at("http://127.0.0.1:9/", json!({"uid": "one"})).await);
+    for (field, status, why) in [
+        (json!({"uid": "ep_x"}), 400, "begins with"),
+        (json!({"uid": "a b"}), 400, "' '"),
+        (json!({"uid": "one"}), 409, "uid"),
+        (json!({"kind": "queue"}), 400, "unknown variant"),
+        (json!({"channels": vec!["a"; 11]}), 400, "at most 10"),
+        (json!({"metadata": {"a": "x".repeat(5_000)}}), 400, "at most 4096"),
+        (json!({"metadata": {"a": 1}}), 400, "string"),
+        (json!({"headers": {"Webhook-Id": "x"}}), 400, "set by relay"),
+        (json!({"headers": {"host": "x"}}), 400, "set by relay"),
+        (json!({"headers": {"a b": "x"}}), 400, "name of a header"),
+        (json!({"headers": {"a": "x\r\ny: z"}}), 400, "cannot be sent"),
+        (json!({"policy": {"rate": 0}}), 400, "nonzero"),
+        (json!({"policy": {"speed": 1}}), 400, "speed"),
+        (json!({"description": "x".repeat(1_025)}), 400, "at most 1024"),
+    ] {
+        let mut new = field.clone();
+        new["url"] = json!("http://127.0.0.1:9/");
+        let refused = client.post("/v1/endpoints", new).await;
+        assert_eq!(refused.status.as_u16(), status, "{field}: {}", refused.text());
+        assert!(refused.problem().contains(why), "{field}: {}", refused.problem());
+        if status == 400 {
+            let refused = client.patch(&path, field.clone()).await;
+            assert_eq!(refused.status.as_u16(), status, "{field}: {}", refused.text());
+        }
+    }
+    assert_eq!(client.list("/v1/endpoints").await.len(), 1);
+}
+
+#[tokio::test]
+async fn headers_and_channels_of_an_endpoint_apply_to_its_deliveries() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let own =
+        json!({"headers": {"Authorization": "Bearer theirs", "User-Agent": "ours/1"}, "channels": ["red"]});
+    client.endpoint_at(&receiver.url(), own).await;
+    let send = async |channels: Value| {
+        let event = json!({"type": "a", "data": 1, "channels": channels, "tags": ["t-1"]});
+        client.post("/v1/events", event).await.json()
+    };
+    assert_eq!(send(json!(["blue"])).await["deliveries"], 0);
+    assert_eq!(send(json!([])).await["deliveries"], 0);
+    let sent = send(json!(["blue", "red"])).await;
+    assert_eq!(sent["deliveries"], 1);
+    let hits = receiver.hits_at_least(1).await;
+    assert_eq!(hits[0].headers["authorization"], "Bearer theirs");
+    assert_eq!(hits[0].headers["user-agent"], "ours/1");
+    assert!(hits[0].headers.contains_key("webhook-signature"));
+    let event = client.get(&format!("/v1/events/{}", sent["id"].as_str().unwrap())).await.json();
+    assert_eq!((&event["channels"], &event["tags"]), (&json!(["blue", "red"]), &json!(["t-1"])));
+}
+
+#[tokio::test]
+async fn event_with_a_known_uid_is_refused_with_the_id_of_the_first() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let event = json!({"type": "a", "data": 1, "uid": "order-1"});
+    let first = client.post("/v1/events", event.clone()).await.json();
+    let again = client.post("/v1/events", event.clone()).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert!(again.problem().contains(first["id"].as_str().unwrap()), "{}", again.problem());
+    let (status, lines) = client.ndjson(format!("{event}\n")).await;
+    assert_eq!((status, &lines[0]["status"]), (StatusCode::CONFLICT, &json!(409)));
+    let stored = client.get(&format!("/v1/events/{}", first["id"].as_str().unwrap())).await.json();
+    assert_eq!(stored["uid"], "order-1");
 }

@@ -53,7 +53,7 @@ async fn dialled_address_is_checked_at_every_attempt() {
     })
     .await;
     for letter in letters {
-        let reason = letter["dead_reason"].as_str().unwrap();
+        let reason = letter["reason"].as_str().unwrap();
         assert!(reason.contains("is a loopback address"), "{reason}");
         let delivery =
             relay.client().get(&format!("/v1/deliveries/{}", letter["id"].as_str().unwrap())).await.json();

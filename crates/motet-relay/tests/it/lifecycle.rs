@@ -78,7 +78,7 @@ async fn delivery_and_dead_letter_are_emitted_once_each() {
     assert_eq!(relay.client.delivery_of(&delivered).await["id"], emitted.delivery.as_str());
     let emitted: DeadLetter = relay.wait_for_event("a dead letter", |_| true).await;
     assert_eq!((&emitted.event, &emitted.endpoint), (&dead, &bad));
-    assert_eq!(emitted.reason, relay.client.delivery_of(&dead).await["dead_reason"].as_str().unwrap());
+    assert_eq!(emitted.reason, relay.client.delivery_of(&dead).await["reason"].as_str().unwrap());
     let heard = relay.stop().await;
     let mut names: Vec<_> = heard.lock().unwrap().iter().map(|event| event.name().to_owned()).collect();
     names.sort_unstable();

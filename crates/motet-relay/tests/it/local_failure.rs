@@ -68,7 +68,7 @@ async fn failures_of_relay_end_as_a_dead_letter_after_max_age() {
     limit_files(&relay, Some(3));
     let event = client.publish("user.created", json!({})).await;
     let dead = client.delivery_in_state(&event, "dead").await;
-    let reason = dead["dead_reason"].as_str().unwrap();
+    let reason = dead["reason"].as_str().unwrap();
     assert!(reason.starts_with("relay could not attempt it for"), "{reason}");
     assert_eq!(dead["attempts"], 0);
 }

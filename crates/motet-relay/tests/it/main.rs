@@ -32,6 +32,7 @@ mod limits;
 mod local_failure;
 mod management;
 mod observability;
+mod pauses;
 mod receivers;
 mod shutdown;
 mod signature;

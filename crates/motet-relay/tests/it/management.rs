@@ -85,7 +85,7 @@ async fn resend_gives_max_attempts_more_under_the_same_event_id() {
     healthy.store(true, Ordering::Relaxed);
     client.post(&resend, json!({})).await;
     let delivered = client.delivery_in_state(&event, "delivered").await;
-    assert_eq!((&delivered["attempts"], &delivered["dead_reason"]), (&json!(5), &Value::Null));
+    assert_eq!((&delivered["attempts"], &delivered["reason"]), (&json!(5), &Value::Null));
     // A delivered delivery can be resent as well, for a receiver that has lost it.
     client.post(&resend, json!({})).await;
     let hits = receiver.hits_at_least(6).await;

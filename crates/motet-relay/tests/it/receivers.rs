@@ -234,7 +234,7 @@ async fn exhausted_delivery_is_a_dead_letter_with_all_attempts() {
     let dead = client.delivery_in_state(&event, "dead").await;
     assert_eq!(dead["attempts"], 4);
     assert_eq!(dead["attempt_log"].as_array().unwrap().len(), 4);
-    assert_eq!(dead["dead_reason"], "4 attempts failed; the last error: status 500");
+    assert_eq!(dead["reason"], "4 attempts failed; the last error: status 500");
     assert_eq!(dead["next_attempt_at"], Value::Null);
     assert_eq!(receiver.hits().len(), 4);
     let letters = client.list(&format!("/v1/dead-letters?endpoint_id={endpoint}")).await;

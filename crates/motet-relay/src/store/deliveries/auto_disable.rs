@@ -7,14 +7,14 @@ use super::{Attempt, FailureClass};
 use crate::clock::{Millis, millis};
 use crate::config::AutoDisable;
 use crate::store::writer::Tx;
-use crate::store::{StoreError, Wake};
+use crate::store::{StoreError, TenantSeq, Wake};
 
 /// The reason why relay has disabled an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HoldReason {
-    /// The receiver responded with 410. The endpoint stays disabled until it is enabled through the API, and gets no
-    /// new deliveries.
+    /// The receiver responded with 410. The endpoint stays disabled until it is enabled through the API, and its new
+    /// deliveries are skipped.
     Gone,
     /// Every attempt failed. The endpoint stays disabled until a probe succeeds, and still gets new deliveries.
     Failing,
@@ -66,6 +66,7 @@ pub(super) fn at_generation(
 pub(super) fn note(
     tx: &mut Tx<'_>,
     rules: &AutoDisable,
+    tenant: TenantSeq,
     endpoint: i64,
     health: EndpointHealth,
     attempt: &Attempt,
@@ -101,7 +102,7 @@ pub(super) fn note(
     let since = since.unwrap_or(tx.due_now);
     if attempt.status == Some(410) && held != GONE {
         set(tx, endpoint, GONE, failures, Some(since), None)?;
-        tx.routes.invalidate();
+        tx.routes.invalidate(tenant);
         return Ok(Some(HoldChange::Held(HoldReason::Gone)));
     }
     let only_fails = failures >= rules.failures && tx.due_now - since >= millis(rules.after);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 
-use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, MISSING, PENDING};
+use super::due::{self, DueCounts, DueRow};
+use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, MISSING, PENDING, SKIPPED};
 use crate::clock::{Clock, Millis};
 use crate::store::damage::{newest_first, readable};
 use crate::store::writer::Tx;
-use crate::store::{Store, StoreError, Unreadable, Wake};
+use crate::store::{Store, StoreError, TenantSeq, Unreadable, Wake};
 
 /// Maximum number of dead letters that one redrive makes pending.
 const REDRIVEN_AT_ONCE: i64 = 256;
@@ -22,14 +23,17 @@ pub(crate) struct DeliveryRow {
     pub(crate) endpoint: i64,
     pub(crate) state: DeliveryState,
     pub(crate) attempts: u32,
-    /// In calendar time.
-    pub(crate) due_at: Millis,
+    /// In calendar time; `None` if it is not pending.
+    pub(crate) due_at: Option<Millis>,
     pub(crate) updated_at: Millis,
-    pub(crate) dead_reason: Option<String>,
+    /// Why it is dead or skipped.
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DeliveryFilter {
+    /// `None` selects the deliveries of all tenants.
+    pub(crate) tenant: Option<TenantSeq>,
     pub(crate) event: Option<i64>,
     pub(crate) endpoint: Option<i64>,
     pub(crate) state: Option<DeliveryState>,
@@ -44,11 +48,17 @@ pub(crate) struct Redriven {
 }
 
 const COLUMNS: &str =
-    "d.seq, d.event_seq, d.endpoint_seq, d.state, d.attempts, d.due_at, d.updated_at, d.dead_reason";
+    "d.seq, d.event_seq, d.endpoint_seq, d.state, d.attempts, d.due_at, d.updated_at, d.reason,
+     d.last_attempt";
+
+/// Maximum number of attempts of a delivery that are returned: the latest.
+const MAX_LOGGED: usize = 1_000;
 
 impl Store {
+    /// Returns a delivery of the tenant with its attempts, oldest first.
     pub(crate) async fn delivery(
         &self,
+        tenant: TenantSeq,
         seq: i64,
     ) -> Result<Option<(DeliveryRow, Vec<AttemptRow>)>, StoreError> {
         let clock = self.clock().clone();
@@ -56,27 +66,17 @@ impl Store {
             .readers
             .read(move |connection| {
                 let row = connection
-                    .prepare_cached(&format!("SELECT {COLUMNS} FROM deliveries d WHERE d.seq = ?1"))?
-                    .query_row([seq], |row| Ok(from_row(connection, &clock, row)))
+                    .prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM deliveries d WHERE d.seq = ?2 AND d.tenant_seq = ?1"
+                    ))?
+                    .query_row(params![tenant, seq], |row| {
+                        Ok(from_row(connection, &clock, row).map(|found| (found, row.get(8))))
+                    })
                     .optional()?
                     .transpose()?;
-                let Some(row) = row else { return Ok(None) };
-                let mut statement = connection.prepare_cached(
-                    "SELECT started_at, took_ms, status, error, response, class, repeats FROM attempts
-                     WHERE delivery_seq = ?1 ORDER BY number",
-                )?;
-                let attempts = statement.query_map([seq], |row| {
-                    let attempt = Attempt {
-                        started_at: row.get(0)?,
-                        took_ms: row.get(1)?,
-                        status: row.get(2)?,
-                        error: row.get(3)?,
-                        response: row.get(4)?,
-                        class: row.get::<_, Option<i64>>(5)?.and_then(FailureClass::read),
-                    };
-                    Ok(AttemptRow { attempt, repeats: row.get(6)? })
-                })?;
-                Ok(Some((row, attempts.collect::<Result<_, _>>()?)))
+                let Some((row, last)) = row else { return Ok(None) };
+                let attempts = attempts(connection, last?)?;
+                Ok(Some((row, attempts)))
             })
             .await
     }
@@ -105,15 +105,15 @@ impl Store {
             .await
     }
 
-    /// Makes a delivery of any state due now, and resets its count of attempts.
+    /// Makes a delivery of the tenant due now, whatever its state is, and resets its count of attempts.
     ///
     /// Returns `Ok(None)` if there is no such delivery, and `Ok(Some(false))` if its endpoint is deleted.
-    pub(crate) async fn resend(&self, delivery: i64) -> Result<Option<bool>, StoreError> {
+    pub(crate) async fn resend(&self, tenant: TenantSeq, delivery: i64) -> Result<Option<bool>, StoreError> {
         self.write(1, move |tx| {
             let endpoint: Option<i64> = tx
                 .connection
-                .prepare_cached("SELECT endpoint_seq FROM deliveries WHERE seq = ?1")?
-                .query_row([delivery], |row| row.get(0))
+                .prepare_cached("SELECT endpoint_seq FROM deliveries WHERE seq = ?2 AND tenant_seq = ?1")?
+                .query_row(params![tenant, delivery], |row| row.get(0))
                 .optional()?;
             let Some(endpoint) = endpoint else { return Ok(None) };
             if !endpoint_exists(tx, endpoint)? {
@@ -125,19 +125,25 @@ impl Store {
         .await
     }
 
-    /// Makes dead letters due now, endpoint by endpoint and oldest first. `endpoint` selects one endpoint; `None`
-    /// selects all that are not deleted.
-    pub(crate) async fn redrive(&self, endpoint: Option<i64>) -> Result<Redriven, StoreError> {
+    /// Makes dead letters of the tenant due now, endpoint by endpoint and oldest first. `endpoint` selects one endpoint;
+    /// `None` selects all that are not deleted.
+    pub(crate) async fn redrive(
+        &self,
+        tenant: TenantSeq,
+        endpoint: Option<i64>,
+    ) -> Result<Redriven, StoreError> {
         self.write(REDRIVEN_AT_ONCE as usize, move |tx| {
             let letters: Vec<(i64, i64)> = tx
                 .connection
                 .prepare_cached(
                     "SELECT d.seq, d.endpoint_seq FROM endpoints p
                      CROSS JOIN deliveries d INDEXED BY deliveries_dead ON d.endpoint_seq = p.seq AND d.state = 2
-                     WHERE p.deleted_at IS NULL AND (?1 IS NULL OR p.seq = ?1)
-                     ORDER BY p.seq, d.seq LIMIT ?2",
+                     WHERE p.tenant_seq = ?1 AND p.deleted_at IS NULL AND (?2 IS NULL OR p.seq = ?2)
+                     ORDER BY p.seq, d.seq LIMIT ?3",
                 )?
-                .query_map(params![endpoint, REDRIVEN_AT_ONCE + 1], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map(params![tenant, endpoint, REDRIVEN_AT_ONCE + 1], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
                 .collect::<Result<_, _>>()?;
             let taken = letters.len().min(REDRIVEN_AT_ONCE as usize);
             for (delivery, endpoint) in &letters[..taken] {
@@ -149,6 +155,42 @@ impl Store {
     }
 }
 
+/// Returns the attempts that end with the row `last`, oldest first. Each row names the one before it.
+fn attempts(connection: &Connection, last: Option<i64>) -> Result<Vec<AttemptRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, number, is_manual, started_at, took_ms, status, error, response, class, repeats, previous
+         FROM attempts WHERE seq = ?1",
+    )?;
+    let mut found = Vec::new();
+    let mut next = last;
+    while let Some(seq) = next.filter(|_| found.len() < MAX_LOGGED) {
+        let row = statement.query_row([seq], |row| {
+            let attempt = Attempt {
+                started_at: row.get(3)?,
+                took_ms: row.get(4)?,
+                status: row.get(5)?,
+                error: row.get(6)?,
+                response: row.get(7)?,
+                class: row.get::<_, Option<i64>>(8)?.and_then(FailureClass::read),
+            };
+            let row_of = AttemptRow {
+                seq: row.get(0)?,
+                number: row.get(1)?,
+                is_manual: row.get(2)?,
+                attempt,
+                repeats: row.get(9)?,
+            };
+            Ok((row_of, row.get::<_, Option<i64>>(10)?))
+        });
+        let Some((row, previous)) = row.optional()? else { break };
+        found.push(row);
+        // A damaged row could name a later one.
+        next = previous.filter(|previous| *previous < seq);
+    }
+    found.reverse();
+    Ok(found)
+}
+
 fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
     Ok(tx
         .connection
@@ -157,13 +199,22 @@ fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
 }
 
 fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreError> {
-    tx.connection
+    let known: (i64, Option<Millis>) = tx
+        .connection
+        .prepare_cached("SELECT state, due_at FROM deliveries WHERE seq = ?1")?
+        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if let (PENDING, Some(due_at)) = known {
+        due::take(tx.connection, endpoint, due_at, delivery)?;
+    }
+    let (event, round) = tx
+        .connection
         .prepare_cached(
-            "UPDATE deliveries SET state = 0, round = round + 1, round_attempts = 0, relay_attempts = 0,
-                 relay_since = NULL, due_at = ?2, updated_at = ?3, dead_reason = NULL
-             WHERE seq = ?1",
+            "UPDATE deliveries SET state = 0, round = round + 1, due_at = ?2, updated_at = ?3, reason = NULL
+             WHERE seq = ?1 RETURNING event_seq, round",
         )?
-        .execute(params![delivery, tx.due_now, tx.wall])?;
+        .query_row(params![delivery, tx.due_now, tx.wall], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let counts = DueCounts::default();
+    DueRow { endpoint, due_at: tx.due_now, delivery, event, round, counts }.insert(tx.connection)?;
     tx.woken.push((endpoint, Wake::Revived(tx.due_now)));
     Ok(())
 }
@@ -180,18 +231,33 @@ fn list(
     // partial index needs the state as a literal.
     let index = match filter {
         DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_by_event",
-        DeliveryFilter { state: Some(DeliveryState::Pending), .. } => "INDEXED BY deliveries_due",
         DeliveryFilter { state: Some(DeliveryState::Dead), endpoint: Some(_), .. } => {
             "INDEXED BY deliveries_dead"
         }
-        DeliveryFilter { state: Some(DeliveryState::Dead), .. } => "INDEXED BY deliveries_dead_all",
+        DeliveryFilter { state: Some(DeliveryState::Skipped), endpoint: Some(_), .. } => {
+            "INDEXED BY deliveries_skipped"
+        }
+        DeliveryFilter { state: Some(DeliveryState::Pending), tenant: Some(_), .. } => {
+            "INDEXED BY deliveries_pending"
+        }
         DeliveryFilter { endpoint: Some(_), .. } => "INDEXED BY deliveries_by_endpoint",
+        DeliveryFilter { state: Some(DeliveryState::Dead), tenant: Some(_), .. } => {
+            "INDEXED BY deliveries_dead_all"
+        }
+        DeliveryFilter { state: Some(DeliveryState::Skipped), tenant: Some(_), .. } => {
+            "INDEXED BY deliveries_skipped_all"
+        }
+        DeliveryFilter { tenant: Some(_), .. } => "INDEXED BY deliveries_by_tenant",
         // Newest first, from the table itself.
         DeliveryFilter { .. } => "NOT INDEXED",
     };
     let mut sql = format!("SELECT {COLUMNS} FROM deliveries d {index} WHERE d.seq <= :upto");
     let upto = before - 1;
     let mut values: Vec<(&str, &dyn ToSql)> = named_params! {":upto": upto, ":limit": limit}.to_vec();
+    if let Some(tenant) = &filter.tenant {
+        sql += " AND d.tenant_seq = :tenant";
+        values.push((":tenant", tenant));
+    }
     if let Some(event) = &filter.event {
         sql += " AND d.event_seq = :event";
         values.push((":event", event));
@@ -227,6 +293,7 @@ fn from_row(connection: &Connection, clock: &Clock, row: &Row<'_>) -> Result<Del
         PENDING => DeliveryState::Pending,
         DELIVERED => DeliveryState::Delivered,
         DEAD => DeliveryState::Dead,
+        SKIPPED => DeliveryState::Skipped,
         other => return Err(StoreError::Corrupt(format!("a delivery has the unknown state {other}"))),
     };
     Ok(DeliveryRow {
@@ -236,8 +303,8 @@ fn from_row(connection: &Connection, clock: &Clock, row: &Row<'_>) -> Result<Del
         endpoint: row.get(2)?,
         state,
         attempts: row.get(4)?,
-        due_at: clock.to_calendar(row.get(5)?),
+        due_at: row.get::<_, Option<Millis>>(5)?.map(|due_at| clock.to_calendar(due_at)),
         updated_at: row.get(6)?,
-        dead_reason: row.get(7)?,
+        reason: row.get(7)?,
     })
 }

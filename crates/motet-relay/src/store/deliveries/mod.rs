@@ -1,9 +1,10 @@
 //! Deliveries: their state, their due times and their attempts.
 //!
-//! `turns` serves the dispatcher, `auto_disable` decides which endpoints it must not attempt, and `management` lists
+//! `due` holds the pending deliveries, `turns` serves the dispatcher, `auto_disable` decides which endpoints it must not attempt, and `management` lists
 //! and resends deliveries for the API.
 
 mod auto_disable;
+mod due;
 mod management;
 mod turns;
 
@@ -11,8 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::auto_disable::clamp_probes;
 pub(crate) use self::auto_disable::{HoldChange, HoldReason};
+pub(super) use self::due::{
+    DueTables, FILL as FILL_DUE, check as check_due, clamp_due_times, insert_pending, insert_skipped,
+    make_due_now,
+};
 pub(crate) use self::management::{DeliveryFilter, DeliveryRow};
-pub(super) use self::turns::clamp_due_times;
 pub(crate) use self::turns::{
     AttemptOutcome, DELETED, DeadLettered, DeliveryTarget, DeliveryVerdict, DueDelivery, RecordedAttempt,
     Turn, TurnState, UnreadableDelivery,
@@ -25,6 +29,7 @@ const MISSING: &str = "its event is missing in the database";
 const PENDING: i64 = 0;
 const DELIVERED: i64 = 1;
 const DEAD: i64 = 2;
+const SKIPPED: i64 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,6 +37,8 @@ pub(crate) enum DeliveryState {
     Pending,
     Delivered,
     Dead,
+    /// The endpoint was disabled when the event was published. Final, and can be sent like a dead letter.
+    Skipped,
 }
 
 impl DeliveryState {
@@ -40,6 +47,7 @@ impl DeliveryState {
             Self::Pending => PENDING,
             Self::Delivered => DELIVERED,
             Self::Dead => DEAD,
+            Self::Skipped => SKIPPED,
         }
     }
 
@@ -48,6 +56,7 @@ impl DeliveryState {
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Dead => "dead",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -68,6 +77,11 @@ pub(crate) struct Attempt {
 /// A stored row of attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttemptRow {
+    pub(crate) seq: i64,
+    /// From 1, in the order of the delivery's attempts.
+    pub(crate) number: u32,
+    /// `true` if a client asked for the attempt: the first after a resend.
+    pub(crate) is_manual: bool,
     /// The last attempt of the row.
     pub(crate) attempt: Attempt,
     /// Number of attempts in a row that the row stands for: more than 1 only for attempts that are charged to relay.

@@ -1,23 +1,30 @@
 //! The reads and writes of the dispatcher.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::auto_disable::{self, FAILING, HoldChange};
+use super::due::{self, DueCounts, DueRow};
 use super::{Attempt, DEAD, DELIVERED, FailureClass, MISSING, PENDING};
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 use crate::config::AutoDisable;
 use crate::signature::Secret;
 use crate::store::damage::{Damage, readable};
 use crate::store::endpoints::{OldSecrets, parse_secret};
 use crate::store::events::read_event;
+use crate::store::policy::{self, EndpointPolicy};
 use crate::store::writer::Tx;
-use crate::store::{EventRow, Store, StoreError, Wake};
+use crate::store::{EventRow, Store, StoreError, TenantSeq, Wake};
 
 /// Number of deliveries of a deleted endpoint that become dead letters in one commit: few enough that other callers of
 /// the commit do not notice.
-const DEAD_LETTERS_PER_COMMIT: i64 = 256;
+const DEAD_LETTERS_PER_COMMIT: usize = 256;
+
+/// The delay until a delivery is attempted again that would be a dead letter, if its row could be written.
+const DAMAGED_RETRY: Duration = Duration::from_secs(60 * 60);
 
 /// Number of unreadable deliveries that one turn moves to the dead letters.
 const GIVEN_UP_AT_ONCE: usize = 64;
@@ -33,6 +40,9 @@ pub(crate) struct DeliveryTarget {
     pub(crate) secret: Secret,
     /// Deliveries are also signed with these secrets while they are valid.
     pub(crate) old_secrets: OldSecrets,
+    /// Also sent with each delivery.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) policy: EndpointPolicy,
 }
 
 /// A delivery that is due.
@@ -43,6 +53,8 @@ pub(crate) struct DueDelivery {
     pub(crate) event_type: String,
     pub(crate) data: Vec<u8>,
     pub(crate) created_at: Millis,
+    /// A part of the key of its row in `due`.
+    pub(crate) due_at: Millis,
     /// Number of times that the delivery was resent.
     pub(crate) round: i64,
     /// Number of attempts since the delivery was created or last resent.
@@ -73,8 +85,9 @@ impl Turn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnreadableDelivery {
     pub(crate) delivery: i64,
-    /// The event, if its number can be read.
-    pub(crate) event: Option<i64>,
+    pub(crate) event: i64,
+    endpoint: i64,
+    due_at: Millis,
     pub(crate) why: String,
 }
 
@@ -82,8 +95,8 @@ pub(crate) struct UnreadableDelivery {
 pub(crate) enum TurnState {
     /// Deliveries to attempt, at most the requested number.
     Open { target: DeliveryTarget, due: Vec<DueDelivery> },
-    /// No attempts are made: the endpoint is disabled, by its owner or by relay, and its deliveries are kept; or it is
-    /// deleted, and its deliveries are being moved to the dead letters.
+    /// No attempts are made: the endpoint is paused or disabled, and its deliveries are kept; or it is deleted, and its
+    /// deliveries are being moved to the dead letters.
     Held,
 }
 
@@ -91,6 +104,8 @@ pub(crate) enum TurnState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttemptOutcome {
     pub(crate) delivery: i64,
+    /// The due time that the attempt was made for.
+    pub(crate) due_at: Millis,
     pub(crate) round: i64,
     pub(crate) endpoint: i64,
     pub(crate) generation: i64,
@@ -131,19 +146,6 @@ pub(crate) enum DeliveryVerdict {
     },
 }
 
-/// Limits due times at the start: no delivery may be due later than the longest delay from now, whatever the clock
-/// showed when its due time was stored.
-pub(in crate::store) fn clamp_due_times(connection: &Connection, latest: Millis) -> rusqlite::Result<()> {
-    // Per endpoint, so that the statement uses the index on due times and usually writes nothing.
-    connection.execute(
-        "UPDATE deliveries SET due_at = ?1 WHERE state = 0 AND seq IN (
-             SELECT d.seq FROM endpoints p JOIN deliveries d INDEXED BY deliveries_due
-                 ON d.endpoint_seq = p.seq AND d.state = 0 AND d.due_at > ?1)",
-        [latest],
-    )?;
-    Ok(())
-}
-
 impl Store {
     /// Returns a wake for each endpoint that has pending deliveries.
     pub(crate) async fn pending_endpoints(&self) -> Result<Vec<(i64, Wake)>, StoreError> {
@@ -152,15 +154,14 @@ impl Store {
             .read(|connection| {
                 let mut endpoints = connection
                     .prepare_cached("SELECT seq, deleted_at IS NOT NULL FROM endpoints ORDER BY seq")?;
-                let mut earliest = connection.prepare_cached(
-                    "SELECT min(due_at) FROM deliveries WHERE endpoint_seq = ?1 AND state = 0",
-                )?;
+                let mut earliest =
+                    connection.prepare_cached("SELECT min(due_at) FROM due WHERE endpoint_seq = ?1")?;
                 let mut pending = Vec::new();
                 let mut rows = endpoints.query([])?;
                 while let Some(row) = rows.next()? {
                     let (endpoint, is_deleted): (i64, bool) = (row.get(0)?, row.get(1)?);
                     let due = earliest.query_row([endpoint], |row| row.get::<_, Option<Millis>>(0));
-                    // The turn of the endpoint finds the damage again, and requests a rebuild of the index.
+                    // The turn of the endpoint finds the damage again, and requests a rebuild.
                     let due = readable(due.map_err(StoreError::from))?.unwrap_or(Some(0));
                     match due {
                         Some(_) if is_deleted => pending.push((endpoint, Wake::Deleted)),
@@ -205,20 +206,11 @@ impl Store {
         let mut given_up = Vec::with_capacity(unreadable.len());
         for delivery in unreadable {
             self.shared.damage.note(&delivery.why);
-            let (seq, reason) = (delivery.delivery, delivery.why.clone());
-            let written = self.write(1, move |tx| {
-                let changed = tx
-                    .connection
-                    .prepare_cached(
-                        "UPDATE deliveries SET state = 2, updated_at = ?2, dead_reason = ?3
-                         WHERE seq = ?1 AND state = 0",
-                    )?
-                    .execute(params![seq, tx.wall, reason])?;
-                Ok(changed == 1)
-            });
+            let (seq, given_up_row) = (delivery.delivery, delivery.clone());
+            let written = self.write(1, move |tx| give_up(tx, &given_up_row));
             match written.await {
                 Ok(true) => given_up.push(delivery),
-                // The row cannot be written either, or only the index contains it.
+                // The row cannot be written either, or only `due` contains it.
                 Ok(false) | Err(StoreError::Corrupt(_)) => self.shared.damage.skip(seq),
                 // The next turn finds it again.
                 Err(error) => {
@@ -229,7 +221,7 @@ impl Store {
         given_up
     }
 
-    /// Requests a rebuild of the indexes of deliveries, at most once a minute. This repairs damage to the indexes.
+    /// Requests a rebuild of the indexes of deliveries and, if it is damaged, of `due`; at most once a minute.
     pub(in crate::store) async fn rebuild_indexes_soon(&self) -> Result<(), StoreError> {
         if !self.shared.damage.request_rebuild() {
             return Ok(());
@@ -252,38 +244,98 @@ impl Store {
     pub(crate) async fn record(&self, outcome: AttemptOutcome) -> Result<RecordedAttempt, StoreError> {
         let rules = self.shared.auto_disable.clone();
         let outcome = Arc::new(outcome);
-        let recording = || {
+        let recording = |extent: RecordExtent| {
             let (rules, outcome) = (rules.clone(), Arc::clone(&outcome));
-            self.write(1, move |tx| record(tx, &rules, &outcome))
+            self.write(1, move |tx| record(tx, &rules, &outcome, extent))
         };
-        match recording().await {
-            Err(StoreError::Corrupt(_)) => {
-                self.rebuild_indexes_soon().await?;
-                recording().await
-            }
-            recorded => recorded,
+        match recording(RecordExtent::Whole).await {
+            Err(StoreError::Corrupt(_)) => {}
+            recorded => return recorded,
         }
+        self.rebuild_indexes_soon().await?;
+        // Now that the damage is known, each job has a commit of its own.
+        for extent in [RecordExtent::Whole, RecordExtent::Delivery] {
+            match recording(extent).await {
+                Err(StoreError::Corrupt(why)) => self.shared.damage.note(&why),
+                recorded => return recorded,
+            }
+        }
+        self.write(1, move |tx| record_in_due(tx, &outcome)).await
     }
 
     /// Moves some pending deliveries of a deleted endpoint to the dead letters.
     pub(crate) async fn move_to_dead_letters(&self, endpoint: i64) -> Result<DeadLettered, StoreError> {
-        self.write(DEAD_LETTERS_PER_COMMIT as usize, move |tx| {
-            let letters: Vec<(i64, i64)> = tx
-                .connection
-                .prepare_cached(
-                    "UPDATE deliveries SET state = 2, updated_at = ?2, dead_reason = ?4
-                     WHERE seq IN (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 LIMIT ?3)
-                     RETURNING seq, event_seq",
-                )?
-                .query_map(params![endpoint, tx.wall, DEAD_LETTERS_PER_COMMIT, DELETED], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?
-                .collect::<Result<_, _>>()?;
-            let more = letters.len() as i64 == DEAD_LETTERS_PER_COMMIT;
-            Ok(DeadLettered { letters, more })
-        })
-        .await
+        let moved = self.write(DEAD_LETTERS_PER_COMMIT, move |tx| {
+            let pending = some_pending(tx, endpoint)?;
+            let mut letters = Vec::with_capacity(pending.len());
+            for row in &pending {
+                letters.extend(set_dead_letter(tx, row)?);
+            }
+            Ok(DeadLettered { letters, more: pending.len() == DEAD_LETTERS_PER_COMMIT })
+        });
+        match moved.await {
+            Err(StoreError::Corrupt(_)) => self.move_singly_to_dead_letters(endpoint).await,
+            moved => moved,
+        }
     }
+
+    /// Like [`move_to_dead_letters`](Self::move_to_dead_letters), in one commit for each delivery: a row that cannot be
+    /// written must not keep the other deliveries pending.
+    async fn move_singly_to_dead_letters(&self, endpoint: i64) -> Result<DeadLettered, StoreError> {
+        let pending = self.write(1, move |tx| some_pending(tx, endpoint)).await?;
+        let mut letters = Vec::with_capacity(pending.len());
+        for row in &pending {
+            let row = *row;
+            match self.write(1, move |tx| set_dead_letter(tx, &row)).await {
+                Ok(letter) => letters.extend(letter),
+                Err(StoreError::Corrupt(why)) => {
+                    self.shared.damage.note(&why);
+                    let DueRow { due_at, delivery, .. } = row;
+                    self.write(1, move |tx| due::take(tx.connection, endpoint, due_at, delivery)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(DeadLettered { letters, more: pending.len() == DEAD_LETTERS_PER_COMMIT })
+    }
+}
+
+/// Returns some pending deliveries of an endpoint.
+fn some_pending(tx: &Tx<'_>, endpoint: i64) -> Result<Vec<DueRow>, StoreError> {
+    let mut statement = tx.connection.prepare_cached(due::OF_ENDPOINT)?;
+    let rows = statement.query_map([endpoint], DueRow::read)?;
+    Ok(rows.take(DEAD_LETTERS_PER_COMMIT).collect::<Result<_, _>>()?)
+}
+
+/// Moves a pending delivery of a deleted endpoint to the dead letters. Returns the delivery and its event.
+fn set_dead_letter(tx: &mut Tx<'_>, row: &DueRow) -> Result<Option<(i64, i64)>, StoreError> {
+    let DueRow { endpoint, due_at, delivery, event, .. } = *row;
+    due::take(tx.connection, endpoint, due_at, delivery)?;
+    Ok(set_dead(tx, endpoint, delivery, DELETED)?.then_some((delivery, event)))
+}
+
+/// Makes a pending delivery a dead letter. Its row in `due` must be removed as well. Returns `false` if the delivery is
+/// not pending.
+fn set_dead(tx: &mut Tx<'_>, endpoint: i64, delivery: i64, reason: &str) -> Result<bool, StoreError> {
+    let tenant = tx
+        .connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = 2, due_at = NULL, updated_at = ?2, reason = ?3
+             WHERE seq = ?1 AND state = 0 RETURNING tenant_seq",
+        )?
+        .query_row(params![delivery, tx.wall, reason], |row| row.get(0))
+        .optional()?;
+    if let Some(tenant) = tenant {
+        tx.counts.dead(tenant, endpoint);
+    }
+    Ok(tenant.is_some())
+}
+
+/// Moves an unreadable delivery to the dead letters. Returns `false` if it is not pending.
+fn give_up(tx: &mut Tx<'_>, unreadable: &UnreadableDelivery) -> Result<bool, StoreError> {
+    let UnreadableDelivery { delivery, endpoint, due_at, ref why, .. } = *unreadable;
+    due::take(tx.connection, endpoint, due_at, delivery)?;
+    set_dead(tx, endpoint, delivery, why)
 }
 
 fn turn(
@@ -311,31 +363,25 @@ fn turn(
         (FAILING, _) => (1, Millis::MAX),
         _ => (limit, now),
     };
-    // Of skipped deliveries only the index is read. The query has no limit but stops after the needed rows: SQLite
-    // would plan a statement with a bound limit again at each turn.
-    let mut pending = connection.prepare_cached(
-        "SELECT seq, due_at FROM deliveries INDEXED BY deliveries_due
-         WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq",
-    )?;
+    let mut pending = connection.prepare_cached(due::OF_ENDPOINT)?;
     let mut due = Vec::with_capacity(limit);
     let mut unreadable = Vec::new();
     let mut next_due = None;
     // The row after the last one shows when the next delivery is due.
     let mut rows = pending.query([endpoint])?;
     while let Some(row) = rows.next()? {
-        let delivery: i64 = row.get(0)?;
+        let row = DueRow::read(row)?;
+        let DueRow { due_at, delivery, event, .. } = row;
         if leased.contains(&delivery) || damage.is_skipped(delivery) {
             continue;
         }
-        let due_at: Millis = row.get(1)?;
         if due_at > now || due.len() == limit || unreadable.len() == GIVEN_UP_AT_ONCE {
             next_due = Some(due_at);
             break;
         }
-        let mut event = None;
-        match readable(read_delivery(connection, delivery, &mut event))? {
+        match readable(read_delivery(connection, &row))? {
             Ok(delivery_row) => due.push(delivery_row),
-            Err(why) => unreadable.push(UnreadableDelivery { delivery, event, why }),
+            Err(why) => unreadable.push(UnreadableDelivery { delivery, event, endpoint, due_at, why }),
         }
     }
     Ok(Turn { state: TurnState::Open { target, due }, next_due, unreadable })
@@ -347,144 +393,265 @@ fn target(
     endpoint: i64,
 ) -> Result<Option<(DeliveryTarget, i64, Option<Millis>)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT url, secret, held, probe_at, generation, old_secrets FROM endpoints
-         WHERE seq = ?1 AND enabled = 1 AND held <> 1 AND deleted_at IS NULL",
+        "SELECT e.url, e.secret, e.held, e.probe_at, e.generation, e.old_secrets, e.headers, e.policy
+         FROM endpoints e JOIN tenants t ON t.seq = e.tenant_seq
+         WHERE e.seq = ?1 AND e.enabled = 1 AND e.held <> 1 AND e.deleted_at IS NULL AND e.paused = 0
+             AND t.paused = 0 AND t.deleted_at IS NULL
+             AND NOT EXISTS (SELECT 1 FROM meta WHERE name = 'paused' AND value = 1)",
     )?;
     let mut rows = statement.query([endpoint])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let secret = parse_secret(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?;
-    let old_secrets = OldSecrets::parse(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
-    let target = DeliveryTarget { endpoint, generation: row.get(4)?, url: row.get(0)?, secret, old_secrets };
+    let text = |index| row.get_ref(index)?.as_str().map_err(rusqlite::Error::from);
+    let target = DeliveryTarget {
+        endpoint,
+        generation: row.get(4)?,
+        url: row.get(0)?,
+        secret: parse_secret(text(1)?)?,
+        old_secrets: OldSecrets::parse(text(5)?)?,
+        headers: policy::parse(text(6)?)?,
+        policy: policy::parse(text(7)?)?,
+    };
     Ok(Some((target, row.get(2)?, row.get(3)?)))
 }
 
-/// Reads a delivery with its event. `event` is set as soon as its number is known.
-fn read_delivery(
-    connection: &Connection,
-    delivery: i64,
-    event: &mut Option<i64>,
-) -> Result<DueDelivery, StoreError> {
-    let missing = |why: &str| StoreError::Corrupt(why.to_owned());
-    let found = connection
-        .prepare_cached(
-            "SELECT event_seq, round, round_attempts, relay_attempts, relay_since FROM deliveries WHERE seq = ?1",
-        )?
-        .query_row([delivery], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-        })
-        .optional()?;
-    let (event_seq, round, round_attempts, relay_attempts, relay_since) =
-        found.ok_or_else(|| missing("the delivery is missing in the database"))?;
-    *event = Some(event_seq);
-    let read = read_event(connection, event_seq).map_err(|error| match error {
+/// Reads the event of a pending delivery.
+fn read_delivery(connection: &Connection, row: &DueRow) -> Result<DueDelivery, StoreError> {
+    let read = read_event(connection, row.event).map_err(|error| match error {
         StoreError::Corrupt(why) => StoreError::Corrupt(format!("its event cannot be read: {why}")),
         other => other,
     })?;
-    let EventRow { event_type, data, created_at, .. } = read.ok_or_else(|| missing(MISSING))?;
+    let EventRow { event_type, data, created_at, .. } =
+        read.ok_or_else(|| StoreError::Corrupt(MISSING.to_owned()))?;
+    let DueRow { due_at, delivery, event, round, counts, .. } = *row;
     Ok(DueDelivery {
         delivery,
-        event: event_seq,
+        event,
         event_type,
         data,
         created_at,
+        due_at,
         round,
-        round_attempts,
-        relay_attempts,
-        relay_since,
+        round_attempts: counts.attempts,
+        relay_attempts: counts.relay_attempts,
+        relay_since: counts.relay_since,
     })
+}
+
+/// The row of a delivery, before an outcome is recorded.
+#[derive(Debug)]
+struct StoredDelivery {
+    tenant: TenantSeq,
+    event: i64,
+    state: i64,
+    round: i64,
+    due_at: Option<Millis>,
+    last_attempt: Option<i64>,
+}
+
+impl StoredDelivery {
+    fn find(connection: &Connection, delivery: i64) -> Result<Option<Self>, StoreError> {
+        let sql =
+            "SELECT tenant_seq, event_seq, state, round, due_at, last_attempt FROM deliveries WHERE seq = ?1";
+        let read = |row: &Row<'_>| {
+            Ok(Self {
+                tenant: row.get(0)?,
+                event: row.get(1)?,
+                state: row.get(2)?,
+                round: row.get(3)?,
+                due_at: row.get(4)?,
+                last_attempt: row.get(5)?,
+            })
+        };
+        Ok(connection.prepare_cached(sql)?.query_row([delivery], read).optional()?)
+    }
+}
+
+/// The consequence of an outcome for its delivery.
+#[derive(Debug, Clone, Copy)]
+struct Consequence<'a> {
+    state: i64,
+    /// If it is pending.
+    due_at: Option<Millis>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> Consequence<'a> {
+    /// `failed_elsewhere` is `true` if the attempt failed at an older generation of the endpoint.
+    fn of(verdict: &'a DeliveryVerdict, failed_elsewhere: bool, now: Millis) -> Self {
+        match verdict {
+            DeliveryVerdict::Retry(_) | DeliveryVerdict::Dead { .. } if failed_elsewhere => {
+                Self { state: PENDING, due_at: Some(now), reason: None }
+            }
+            DeliveryVerdict::Delivered => Self { state: DELIVERED, due_at: None, reason: None },
+            DeliveryVerdict::Retry(at) => Self { state: PENDING, due_at: Some(*at), reason: None },
+            DeliveryVerdict::Dead { reason } => Self { state: DEAD, due_at: None, reason: Some(reason) },
+        }
+    }
+}
+
+/// The parts of an outcome that are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RecordExtent {
+    Whole,
+    /// Without the list of attempts and the endpoint.
+    Delivery,
 }
 
 /// A success always counts. A failure is only counted if the delivery became a dead letter or was resent during the
 /// attempt: a resent delivery is due again, with all of its attempts.
-const RECORD: &str = "UPDATE deliveries SET
-         attempts = attempts + :counts,
-         round_attempts = round_attempts + (:counts AND :current AND state = 0 AND round = :round),
-         relay_attempts = CASE WHEN :relay THEN relay_attempts + 1 ELSE 0 END,
-         relay_since = CASE WHEN :relay THEN coalesce(relay_since, :now) ELSE NULL END,
-         due_at = CASE WHEN state = 0 AND round = :round THEN coalesce(:due_at, due_at) ELSE due_at END,
-         dead_reason = CASE WHEN :state = 1 THEN NULL WHEN state = 0 AND round = :round THEN :reason ELSE dead_reason END,
-         state = CASE WHEN :state = 1 OR (state = 0 AND round = :round) THEN :state ELSE state END,
-         updated_at = :wall
-     WHERE seq = :seq
-     RETURNING relay_attempts, state, due_at, state = 2 AND dead_reason IS :reason";
-
 fn record(
     tx: &mut Tx<'_>,
     rules: &AutoDisable,
     outcome: &AttemptOutcome,
+    extent: RecordExtent,
 ) -> Result<RecordedAttempt, StoreError> {
-    let AttemptOutcome { delivery, round, attempt, verdict, .. } = outcome;
-    let endpoint = readable(auto_disable::at_generation(tx, outcome.endpoint, outcome.generation))?;
-    let failed_elsewhere = endpoint == Ok(None) && attempt.class.is_some();
-    let endpoint = endpoint.unwrap_or_else(|why| {
-        tx.damage.note(&why);
-        None
-    });
-    let (state, due_at, reason) = match verdict {
-        DeliveryVerdict::Retry(_) | DeliveryVerdict::Dead { .. } if failed_elsewhere => {
-            (PENDING, Some(tx.due_now), None)
-        }
-        DeliveryVerdict::Delivered => (DELIVERED, None, None),
-        DeliveryVerdict::Retry(at) => (PENDING, Some(*at), None),
-        DeliveryVerdict::Dead { reason } => (DEAD, None, Some(reason)),
+    let AttemptOutcome { delivery, endpoint, round, ref attempt, ref verdict, .. } = *outcome;
+    let is_whole = extent == RecordExtent::Whole;
+    let health = if is_whole { auto_disable::at_generation(tx, endpoint, outcome.generation)? } else { None };
+    let failed_elsewhere = is_whole && health.is_none() && attempt.class.is_some();
+    let Some(stored) = StoredDelivery::find(tx.connection, delivery)? else {
+        // Its tenant was deleted, unless it is still pending.
+        return match due::take(tx.connection, endpoint, outcome.due_at, delivery)? {
+            None => Ok(RecordedAttempt { retry_at: None, is_dead: false, change: None }),
+            Some(_) => Err(StoreError::Corrupt(format!("delivery {delivery} is missing"))),
+        };
     };
     let by_relay = attempt.class == Some(FailureClass::Relay);
-    let updated = tx
-        .connection
-        .prepare_cached(RECORD)?
-        .query_row(
-            named_params! {
-                ":seq": delivery, ":round": round, ":state": state, ":due_at": due_at, ":reason": reason,
-                ":wall": tx.wall, ":now": tx.due_now, ":relay": by_relay, ":counts": !by_relay,
-                ":current": !failed_elsewhere,
-            },
-            |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?)),
-        )
-        .optional()?;
-    let Some((in_a_row, state, due_at, is_dead)) = updated else {
-        return Err(StoreError::Corrupt(format!("delivery {delivery} is missing")));
-    };
-    // The state of the delivery is recorded even if the list of attempts cannot be written.
-    if let Err(why) = readable(log(tx, *delivery, attempt, in_a_row))? {
-        tx.damage.note(&why);
+    let next = Consequence::of(verdict, failed_elsewhere, tx.due_now);
+    let is_current = stored.state == PENDING && stored.round == round;
+    let applies = is_current || next.state == DELIVERED;
+    let mut counts = DueCounts::default();
+    if let (true, PENDING, Some(due_at)) = (applies, stored.state, stored.due_at) {
+        counts = due::take(tx.connection, endpoint, due_at, delivery)?.map_or(counts, |row| row.counts);
     }
-    let change = match endpoint {
-        Some(endpoint) => {
-            let noted = auto_disable::note(tx, rules, outcome.endpoint, endpoint, attempt, due_at);
-            readable(noted)?.unwrap_or_else(|why| {
-                tx.damage.note(&why);
-                None
-            })
-        }
-        None => None,
+    let is_manual = is_current && round > 0 && counts == DueCounts::default();
+    let in_a_row = if by_relay && is_current { counts.relay_attempts + 1 } else { u32::from(by_relay) };
+    if let (true, Some(due_at)) = (applies, next.due_at) {
+        let counts = DueCounts {
+            attempts: counts.attempts + u32::from(!by_relay && !failed_elsewhere),
+            relay_attempts: in_a_row,
+            relay_since: by_relay.then(|| counts.relay_since.unwrap_or(tx.due_now)),
+        };
+        DueRow { endpoint, due_at, delivery, event: stored.event, round, counts }.insert(tx.connection)?;
+    }
+    let last_attempt = if is_whole {
+        let previous = stored.last_attempt;
+        let entry = LogEntry { tenant: stored.tenant, endpoint, delivery, previous, is_manual };
+        Some(log(tx, &entry, attempt, in_a_row)?)
+    } else {
+        stored.last_attempt
     };
-    Ok(RecordedAttempt { retry_at: (state == PENDING).then_some(due_at), is_dead, change })
-}
-
-/// Adds an attempt to the list of attempts. `in_a_row` is the number of attempts, including this one, that were
-/// charged to relay without another attempt between them: they share a row.
-fn log(tx: &Tx<'_>, delivery: i64, attempt: &Attempt, in_a_row: u32) -> Result<(), StoreError> {
-    let last: Option<i64> = tx
-        .connection
-        .prepare_cached("SELECT max(number) FROM attempts WHERE delivery_seq = ?1")?
-        .query_row([delivery], |row| row.get(0))?;
-    let number = if in_a_row > 1 { last.unwrap_or(1) } else { last.unwrap_or(0) + 1 };
+    let (state, due_at) = if applies { (next.state, next.due_at) } else { (stored.state, stored.due_at) };
     tx.connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO attempts
-                 (delivery_seq, number, started_at, took_ms, status, class, error, response, repeats)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "UPDATE deliveries SET state = ?2, attempts = attempts + ?3, due_at = ?4, last_attempt = ?5,
+                 updated_at = ?6, reason = iif(?7, ?8, reason)
+             WHERE seq = ?1",
         )?
-        .execute(params![
-            delivery,
-            number,
-            attempt.started_at,
-            attempt.took_ms,
-            attempt.status,
-            attempt.class.map(FailureClass::stored),
-            attempt.error,
-            attempt.response,
-            in_a_row.max(1)
-        ])?;
-    Ok(())
+        .execute(params![delivery, state, !by_relay, due_at, last_attempt, tx.wall, applies, next.reason])?;
+    let is_dead = is_current && state == DEAD;
+    if !by_relay {
+        tx.counts.attempt(stored.tenant, endpoint, attempt.class.is_none(), attempt.took_ms);
+    }
+    if is_dead {
+        tx.counts.dead(stored.tenant, endpoint);
+    }
+    let due = due_at.unwrap_or(tx.due_now);
+    let change = match health {
+        Some(health) => auto_disable::note(tx, rules, stored.tenant, endpoint, health, attempt, due)?,
+        None => None,
+    };
+    let retry_at = due_at.filter(|_| state == PENDING);
+    Ok(RecordedAttempt { retry_at, is_dead, change })
+}
+
+/// Records an outcome whose delivery cannot be read or written. After a success the delivery is not sent again. After any
+/// failure it is due again: as a dead letter it would not be visible.
+fn record_in_due(tx: &Tx<'_>, outcome: &AttemptOutcome) -> Result<RecordedAttempt, StoreError> {
+    let AttemptOutcome { delivery, endpoint, due_at, ref attempt, ref verdict, .. } = *outcome;
+    let row = due::take(tx.connection, endpoint, due_at, delivery)?;
+    let retry_at = match verdict {
+        DeliveryVerdict::Delivered => None,
+        DeliveryVerdict::Retry(at) => Some(*at),
+        DeliveryVerdict::Dead { .. } => Some(tx.due_now.saturating_add(millis(DAMAGED_RETRY))),
+    };
+    let retry_at = retry_at.filter(|_| row.is_some());
+    if let (Some(due_at), Some(row)) = (retry_at, row) {
+        let by_relay = attempt.class == Some(FailureClass::Relay);
+        let counts = DueCounts {
+            attempts: row.counts.attempts + u32::from(!by_relay),
+            relay_attempts: if by_relay { row.counts.relay_attempts + 1 } else { 0 },
+            relay_since: by_relay.then(|| row.counts.relay_since.unwrap_or(tx.due_now)),
+        };
+        DueRow { due_at, counts, ..row }.insert(tx.connection)?;
+    }
+    Ok(RecordedAttempt { retry_at, is_dead: false, change: None })
+}
+
+/// Where an attempt belongs in the list of attempts.
+#[derive(Debug, Clone, Copy)]
+struct LogEntry {
+    tenant: TenantSeq,
+    endpoint: i64,
+    delivery: i64,
+    previous: Option<i64>,
+    is_manual: bool,
+}
+
+/// Adds an attempt to the list of attempts, and returns the number of its row. `in_a_row` is the number of attempts,
+/// including this one, that were charged to relay without another attempt between them: they share a row.
+fn log(tx: &Tx<'_>, entry: &LogEntry, attempt: &Attempt, in_a_row: u32) -> Result<i64, StoreError> {
+    if let (Some(last), 2..) = (entry.previous, in_a_row) {
+        let shared = tx
+            .connection
+            .prepare_cached(
+                "UPDATE attempts SET started_at = ?2, took_ms = ?3, status = ?4, error = ?5, response = ?6, repeats = ?7
+                 WHERE seq = ?1",
+            )?
+            .execute(params![
+                last,
+                attempt.started_at,
+                attempt.took_ms,
+                attempt.status,
+                attempt.error,
+                attempt.response,
+                in_a_row
+            ])?;
+        if shared == 1 {
+            return Ok(last);
+        }
+    }
+    let number = match entry.previous {
+        None => 1,
+        Some(previous) => {
+            let sql = "SELECT number + 1 FROM attempts WHERE seq = ?1";
+            tx.connection
+                .prepare_cached(sql)?
+                .query_row([previous], |row| row.get(0))
+                .optional()?
+                .unwrap_or(1)
+        }
+    };
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO attempts (tenant_seq, endpoint_seq, delivery_seq, previous, number, is_manual, started_at,
+             took_ms, status, class, error, response, repeats)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?;
+    let number: u32 = number;
+    insert.execute(params![
+        entry.tenant,
+        entry.endpoint,
+        entry.delivery,
+        entry.previous,
+        number,
+        entry.is_manual,
+        attempt.started_at,
+        attempt.took_ms,
+        attempt.status,
+        attempt.class.map(FailureClass::stored),
+        attempt.error,
+        attempt.response,
+        in_a_row.max(1)
+    ])?;
+    Ok(tx.connection.last_insert_rowid())
 }

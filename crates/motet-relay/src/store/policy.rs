@@ -1,0 +1,131 @@
+//! Settings that a tenant or an endpoint overrides, and metadata, stored as JSON.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::StoreError;
+
+/// The settings of an endpoint; an absent setting is inherited from relay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EndpointPolicy {
+    /// Maximum number of attempts per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<NonZeroU32>,
+}
+
+/// Maximum size of the metadata of a tenant or an endpoint as JSON.
+const MAX_METADATA_BYTES: usize = 4_096;
+
+/// A change of an object.
+#[derive(Debug)]
+pub(crate) enum Merge<Whole, Patch> {
+    Replace(Whole),
+    /// Merged into the stored object: a member that is absent stays, and `null` removes it.
+    Patch(Patch),
+}
+
+/// A change of texts by their names.
+pub(crate) type TextsChange = Merge<BTreeMap<String, String>, BTreeMap<String, Option<String>>>;
+
+/// A change of a policy.
+pub(crate) type PolicyChange<Policy> = Merge<Policy, Map<String, Value>>;
+
+impl TextsChange {
+    pub(super) fn apply(self, texts: &mut BTreeMap<String, String>) {
+        match self {
+            Self::Replace(whole) => *texts = whole,
+            Self::Patch(patch) => {
+                for (name, value) in patch {
+                    match value {
+                        Some(value) => texts.insert(name, value),
+                        None => texts.remove(&name),
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl<Policy: Serialize + DeserializeOwned> PolicyChange<Policy> {
+    pub(super) fn apply(self, policy: &mut Policy) -> Result<(), StoreError> {
+        match self {
+            Self::Replace(whole) => *policy = whole,
+            Self::Patch(patch) => {
+                let stored = serde_json::to_value(&*policy);
+                let Ok(Value::Object(mut members)) = stored else {
+                    return Err(StoreError::Internal("a policy is not a JSON object".to_owned()));
+                };
+                for (name, value) in patch {
+                    // A member that is not known is refused below, also if it is null.
+                    members.insert(name, value);
+                }
+                *policy = serde_json::from_value(Value::Object(members))
+                    .map_err(|error| StoreError::Invalid(format!("policy: {error}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes metadata as JSON.
+///
+/// # Errors
+/// [`StoreError::Invalid`] if it is too large.
+pub(super) fn write_metadata(metadata: &BTreeMap<String, String>) -> Result<String, StoreError> {
+    let text = write(metadata)?;
+    if text.len() > MAX_METADATA_BYTES {
+        return Err(StoreError::Invalid(format!(
+            "metadata has {} bytes as JSON; at most {MAX_METADATA_BYTES} are allowed",
+            text.len()
+        )));
+    }
+    Ok(text)
+}
+
+/// Parses a stored JSON value.
+pub(super) fn parse<T: DeserializeOwned>(stored: &str) -> Result<T, StoreError> {
+    serde_json::from_str(stored)
+        .map_err(|error| StoreError::Corrupt(format!("a stored setting is not readable: {error}")))
+}
+
+/// Writes a JSON value.
+pub(super) fn write<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_patch_changes_its_members_and_refuses_unknown_ones() {
+        let patch = |text: &str, policy: &mut EndpointPolicy| {
+            PolicyChange::Patch(serde_json::from_str(text).unwrap()).apply(policy)
+        };
+        let mut policy = EndpointPolicy { rate: NonZeroU32::new(5) };
+        patch("{}", &mut policy).unwrap();
+        assert_eq!(policy.rate, NonZeroU32::new(5));
+        for refused in [r#"{"rate":0}"#, r#"{"rates":1}"#, r#"{"rates":null}"#, r#"{"rate":"5"}"#] {
+            assert!(matches!(patch(refused, &mut policy), Err(StoreError::Invalid(_))), "{refused}");
+        }
+        assert_eq!(policy.rate, NonZeroU32::new(5));
+        patch(r#"{"rate":null}"#, &mut policy).unwrap();
+        assert_eq!(policy, EndpointPolicy::default());
+    }
+
+    #[test]
+    fn texts_patch_sets_and_removes_names() {
+        let mut texts = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+        let patch = [("a".to_owned(), None), ("c".to_owned(), Some("3".to_owned()))];
+        TextsChange::Patch(patch.into()).apply(&mut texts);
+        assert_eq!(
+            texts,
+            BTreeMap::from([("b".to_owned(), "2".to_owned()), ("c".to_owned(), "3".to_owned())])
+        );
+    }
+}
