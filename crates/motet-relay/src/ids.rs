@@ -9,6 +9,8 @@ pub(crate) enum IdKind {
     Delivery,
     Endpoint,
     Attempt,
+    /// Only in cursors: callers choose the ids of tenants.
+    Tenant,
     #[cfg_attr(not(test), expect(dead_code, reason = "no route starts a replay yet"))]
     Replay,
 }
@@ -20,6 +22,7 @@ impl IdKind {
             Self::Delivery => "dlv_",
             Self::Endpoint => "ep_",
             Self::Attempt => "atmpt_",
+            Self::Tenant => "tnt_",
             Self::Replay => "rpl_",
         }
     }

@@ -17,6 +17,7 @@ use super::names::{check_metadata, check_names, check_uid};
 use super::paging::{ListResponse, PageRequest};
 use super::patch::Patch;
 use super::problem::Problem;
+use super::tenant::{Tenant, id_of};
 use super::views::EndpointView;
 use crate::guard::AddressGuard;
 use crate::ids::IdKind;
@@ -24,7 +25,7 @@ use crate::lifecycle::{DisabledReason, EnabledReason, EndpointDisabled, Endpoint
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 use crate::store::{
-    EndpointChange, EndpointKind, EndpointPolicy, NewEndpoint, PauseTarget, TenantSeq, UpdatedEndpoint,
+    EndpointChange, EndpointKind, EndpointPolicy, EndpointRow, NewEndpoint, PauseTarget, UpdatedEndpoint,
 };
 
 const MAX_URL_BYTES: usize = 2_048;
@@ -109,10 +110,12 @@ pub(super) struct UpdateEndpoint {
 pub(super) struct EndpointListParams {
     limit: Option<usize>,
     cursor: Option<String>,
+    tenant: Option<String>,
 }
 
 pub(super) async fn create(
     State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
     Json(create): Json<CreateEndpoint>,
 ) -> Result<(StatusCode, JsonResponse<EndpointView>), Problem> {
     let secret = match create.secret {
@@ -142,44 +145,49 @@ pub(super) async fn create(
             secret,
         )
     };
-    let row = api.store.create_endpoint(TenantSeq::DEFAULT, new).await?;
-    Ok((StatusCode::CREATED, JsonResponse(EndpointView::with_secret(api.store.ids(), &row))))
+    let row = api.store.create_endpoint(tenant.seq, new).await?;
+    Ok((StatusCode::CREATED, JsonResponse(view(&api, &row)?)))
 }
 
 pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
     Id(id): Id,
 ) -> Result<JsonResponse<EndpointView>, Problem> {
-    let row =
-        api.store.endpoint(TenantSeq::DEFAULT, parse_id(&api, &id)?).await?.ok_or_else(|| unknown(&id))?;
-    Ok(JsonResponse(EndpointView::with_secret(api.store.ids(), &row)))
+    let row = api.store.endpoint(tenant.seq, parse_id(&api, &id)?).await?.ok_or_else(|| unknown(&id))?;
+    Ok(JsonResponse(view(&api, &row)?))
 }
 
 pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
     Params(params): Params<EndpointListParams>,
 ) -> Result<JsonResponse<ListResponse<EndpointView>>, Problem> {
     let ids = api.store.ids();
     let page = PageRequest::read(ids, IdKind::Endpoint, params.limit, params.cursor.as_deref())?;
-    let rows = api.store.endpoints(Some(TenantSeq::DEFAULT), page.before, page.fetch()).await?;
-    let id = |row: &crate::store::EndpointRow| ids.format(IdKind::Endpoint, row.seq);
-    Ok(JsonResponse(page.answer(rows, id, |row| EndpointView::new(ids, &row))))
+    let tenant = tenant.of_list(&api, params.tenant.as_deref())?;
+    let rows = api.store.endpoints(tenant, page.before, page.fetch()).await?;
+    let id = |row: &EndpointRow| ids.format(IdKind::Endpoint, row.seq);
+    // A row of a tenant that was deleted just now is left out.
+    let view = |row: EndpointRow| Some(EndpointView::new(ids, &id_of(&api, row.tenant)?, &row));
+    Ok(JsonResponse(page.answer(rows, id, view)))
 }
 
 pub(super) async fn update(
     State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
     Id(id): Id,
     Json(update): Json<UpdateEndpoint>,
 ) -> Result<JsonResponse<EndpointView>, Problem> {
     let seq = parse_id(&api, &id)?;
     let change = change(update, &api.guard)?;
     let UpdatedEndpoint { row, switched, url_changed } =
-        api.store.update_endpoint(TenantSeq::DEFAULT, seq, change).await?.ok_or_else(|| unknown(&id))?;
+        api.store.update_endpoint(tenant.seq, seq, change).await?.ok_or_else(|| unknown(&id))?;
     // In steps, between other commits. If a step fails or this future is dropped, the remaining deliveries keep their
     // due times.
     let mut may_be_more = url_changed;
     while may_be_more {
-        may_be_more = api.store.retry_now(seq).await.unwrap_or_else(|error| {
+        may_be_more = api.store.retry_now(tenant.seq, seq).await.unwrap_or_else(|error| {
             tracing::warn!(%error, endpoint = id, "cannot make the deliveries of a changed URL due now; they keep their due times");
             false
         });
@@ -193,11 +201,15 @@ pub(super) async fn update(
         }
         None => {}
     }
-    Ok(JsonResponse(EndpointView::with_secret(api.store.ids(), &row)))
+    Ok(JsonResponse(view(&api, &row)?))
 }
 
-pub(super) async fn delete(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    if api.store.delete_endpoint(TenantSeq::DEFAULT, parse_id(&api, &id)?).await? {
+pub(super) async fn delete(
+    State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    if api.store.delete_endpoint(tenant.seq, parse_id(&api, &id)?).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown(&id))
@@ -295,17 +307,32 @@ fn check_headers<'a>(
     Ok(())
 }
 
-pub(super) async fn pause(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    set_paused(&api, &id, true).await
+pub(super) async fn pause(
+    State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    set_paused(&api, tenant, &id, true).await
 }
 
-pub(super) async fn resume(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    set_paused(&api, &id, false).await
+pub(super) async fn resume(
+    State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    set_paused(&api, tenant, &id, false).await
 }
 
-async fn set_paused(api: &ApiState, id: &str, paused: bool) -> Result<StatusCode, Problem> {
-    let target = PauseTarget::Endpoint(TenantSeq::DEFAULT, parse_id(api, id)?);
+async fn set_paused(api: &ApiState, tenant: Tenant, id: &str, paused: bool) -> Result<StatusCode, Problem> {
+    let target = PauseTarget::Endpoint(tenant.seq, parse_id(api, id)?);
     if api.store.set_paused(target, paused).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(id)) }
+}
+
+/// Returns the view of an endpoint for a response with it alone.
+fn view(api: &ApiState, row: &EndpointRow) -> Result<EndpointView, Problem> {
+    let ids = api.store.ids();
+    let tenant = id_of(api, row.tenant).ok_or_else(|| unknown(&ids.format(IdKind::Endpoint, row.seq)))?;
+    Ok(EndpointView::with_secret(ids, &tenant, row))
 }
 
 pub(super) fn parse_id(api: &ApiState, id: &str) -> Result<i64, Problem> {

@@ -15,9 +15,11 @@ use serde_json::value::RawValue;
 use super::ApiState;
 use super::body::{MAX_DATA_BYTES, MAX_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
+use super::filters::EventParams;
 use super::names::{check_names, check_uid};
 use super::paging::{ListResponse, PageRequest};
 use super::problem::{self, Problem};
+use super::tenant::{Tenant, id_of};
 use super::views::{EventView, ListItem};
 use crate::ids::{IdKind, Ids};
 use crate::json;
@@ -70,6 +72,12 @@ struct LineAnswer {
     replayed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    /// The quota that refuses the line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// When a line that a quota refuses may be sent again, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,14 +85,24 @@ struct LineAnswer {
 pub(super) struct EventListParams {
     limit: Option<usize>,
     cursor: Option<String>,
+    tenant: Option<String>,
+    event_types: Option<String>,
+    channel: Option<String>,
+    tag: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
 }
 
 /// Publishes one event as JSON, or many as NDJSON.
-pub(super) async fn publish(State(api): State<Arc<ApiState>>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn publish(
+    State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     match media_type(&head.headers).as_deref() {
-        Some("application/json") => publish_one(&api, &head.headers, body).await,
-        Some(NDJSON) => publish_many(&api, &head.headers, body).await,
+        Some("application/json") => publish_one(&api, tenant.seq, &head.headers, body).await,
+        Some(NDJSON) => publish_many(&api, tenant.seq, &head.headers, body).await,
         _ => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("send one event as 'Content-Type: application/json', or one event per line as {NDJSON}"),
@@ -92,7 +110,12 @@ pub(super) async fn publish(State(api): State<Arc<ApiState>>, request: Request) 
     }
 }
 
-async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn publish_one(
+    api: &ApiState,
+    tenant: TenantSeq,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     // Reserved until the event is stored: the event is as large as its body.
     let mut reserved = api.memory.for_request();
     let mut publish: PublishRequest = parse_json(&read_body(body, MAX_JSON_BYTES, &mut reserved).await?)?;
@@ -105,7 +128,7 @@ async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<
         }
         publish.idempotency_key = Some(key.to_owned());
     }
-    let published = api.store.publish(TenantSeq::DEFAULT, vec![check(publish)?]).await?;
+    let published = api.store.publish(tenant, vec![check(publish)?]).await?;
     let ids = api.store.ids();
     match published.first() {
         Some(Published::Accepted { event, deliveries }) => {
@@ -117,6 +140,7 @@ async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<
         }
         Some(Published::Conflict { event }) => Err(conflict(ids, *event)),
         Some(Published::Duplicate { event }) => Err(duplicate(ids, *event)),
+        Some(Published::Refused(exceeded)) => Err(Problem::quota(exceeded)),
         None => Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "a bug in relay: the store returned no result",
@@ -143,7 +167,12 @@ fn duplicate(ids: Ids, event: i64) -> Problem {
     Problem::new(StatusCode::CONFLICT, format!("the event {id} has this uid already; nothing was stored"))
 }
 
-async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn publish_many(
+    api: &ApiState,
+    tenant: TenantSeq,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::invalid(
             "a body of many events needs an \"idempotency_key\" in each line, not in the header",
@@ -173,7 +202,7 @@ async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result
     for (number, line) in lines {
         match parse_line(line) {
             Ok(event) => {
-                weight += api.store.rows_of(TenantSeq::DEFAULT, &event);
+                weight += api.store.rows_of(tenant, &event);
                 batch.push(event);
                 numbers.push(number);
             }
@@ -181,10 +210,10 @@ async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result
         }
         if weight >= MAX_WEIGHT {
             weight = 0;
-            store_batch(api, std::mem::take(&mut batch), &mut numbers, &mut answers).await;
+            store_batch(api, tenant, std::mem::take(&mut batch), &mut numbers, &mut answers).await;
         }
     }
-    store_batch(api, batch, &mut numbers, &mut answers).await;
+    store_batch(api, tenant, batch, &mut numbers, &mut answers).await;
     answers.sort_unstable_by_key(|answer| answer.line);
     ndjson(&answers)
 }
@@ -201,6 +230,7 @@ fn parse_line(line: &[u8]) -> Result<NewEvent, Problem> {
 
 async fn store_batch(
     api: &ApiState,
+    tenant: TenantSeq,
     batch: Vec<NewEvent>,
     numbers: &mut Vec<usize>,
     answers: &mut Vec<LineAnswer>,
@@ -209,7 +239,7 @@ async fn store_batch(
         return;
     }
     let ids = api.store.ids();
-    match api.store.publish(TenantSeq::DEFAULT, batch).await {
+    match api.store.publish(tenant, batch).await {
         Ok(published) => {
             answers.extend(
                 numbers.drain(..).zip(published).map(|(line, published)| taken(ids, line, published)),
@@ -228,6 +258,7 @@ fn taken(ids: Ids, line: usize, published: Published) -> LineAnswer {
         Published::Replayed { event, deliveries } => (event, deliveries, Some(true)),
         Published::Conflict { event } => return refused(line, &conflict(ids, event)),
         Published::Duplicate { event } => return refused(line, &duplicate(ids, event)),
+        Published::Refused(exceeded) => return refused(line, &Problem::quota(&exceeded)),
     };
     LineAnswer {
         line,
@@ -236,6 +267,8 @@ fn taken(ids: Ids, line: usize, published: Published) -> LineAnswer {
         deliveries: Some(deliveries),
         replayed,
         detail: None,
+        code: None,
+        retry_after: None,
     }
 }
 
@@ -247,6 +280,8 @@ fn refused(line: usize, problem: &Problem) -> LineAnswer {
         deliveries: None,
         replayed: None,
         detail: Some(problem.detail.clone()),
+        code: problem.code,
+        retry_after: problem.retry_after,
     }
 }
 
@@ -308,30 +343,46 @@ fn check(publish: PublishRequest) -> Result<NewEvent, Problem> {
 
 pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
     Id(id): Id,
 ) -> Result<JsonResponse<EventView>, Problem> {
     let unknown = || Problem::not_found("event", &id);
     let ids = api.store.ids();
     let seq = ids.parse(IdKind::Event, &id).ok_or_else(unknown)?;
-    let row = api.store.event(TenantSeq::DEFAULT, seq).await?.ok_or_else(unknown)?;
-    Ok(JsonResponse(EventView::new(ids, row)?))
+    let row = api.store.event(tenant.seq, seq).await?.ok_or_else(unknown)?;
+    let tenant = id_of(&api, row.tenant).ok_or_else(unknown)?;
+    Ok(JsonResponse(EventView::new(ids, &tenant, row)?))
 }
 
 pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
     Params(params): Params<EventListParams>,
 ) -> Result<JsonResponse<ListResponse<ListItem<EventView>>>, Problem> {
     let ids = api.store.ids();
     let page = PageRequest::read(ids, IdKind::Event, params.limit, params.cursor.as_deref())?;
-    let (rows, more) = api.store.events(Some(TenantSeq::DEFAULT), page.before, page.limit).await?;
+    let tenant = tenant.of_list(&api, params.tenant.as_deref())?;
+    let EventListParams { event_types, channel, tag, since, until, .. } = params;
+    let filter = EventParams { event_types, channel, tag, since, until }.filter()?;
+    let (found, more) = api.store.events(tenant, filter, page.before, page.limit).await?;
+    let (rows, stopped_at) = (found.rows, found.stopped_at);
     let seq = |row: &Result<EventRow, Unreadable>| match row {
         Ok(row) => row.seq,
         Err(unreadable) => unreadable.seq,
     };
     let next_cursor = rows.last().filter(|_| more).map(|row| ids.format(IdKind::Event, seq(row)));
-    let items = rows.into_iter().map(|row| {
+    let items = rows.into_iter().filter_map(|row| {
         let seq = seq(&row);
-        ListItem::new(ids, IdKind::Event, row.map(|row| EventView::new(ids, row)), seq)
+        // A row of a tenant that was deleted just now is left out.
+        let view = match row {
+            Ok(row) => Ok(EventView::new(ids, &id_of(&api, row.tenant)?, row)),
+            Err(unreadable) => Err(unreadable),
+        };
+        Some(ListItem::new(ids, IdKind::Event, view, seq))
     });
-    Ok(JsonResponse(ListResponse::new(items, next_cursor)))
+    let response = ListResponse::new(items, next_cursor);
+    Ok(JsonResponse(match stopped_at {
+        Some(seq) if !more => response.continued_at(ids.format(IdKind::Event, seq)),
+        _ => response,
+    }))
 }

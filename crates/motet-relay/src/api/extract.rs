@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::ApiState;
 use super::body::{MAX_JSON_BYTES, media_type, parse_json, read};
 use super::problem::Problem;
+use super::tenant::path_param;
 
 /// A JSON body, read completely.
 #[derive(Debug)]
@@ -51,6 +52,21 @@ where
     }
 }
 
+/// The `{tenant}` of the path as text, whether the tenant exists or not.
+#[derive(Debug)]
+pub(super) struct TenantId(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for TenantId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = path_param(parts, state, "tenant").await?;
+        id.map(Self).ok_or_else(|| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay: the route names no tenant")
+        })
+    }
+}
+
 /// The `{id}` of the path.
 #[derive(Debug)]
 pub(super) struct Id(pub(super) String);
@@ -59,9 +75,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(id) = Path::from_request_parts(parts, state)
-            .await
-            .map_err(|error: PathRejection| Problem::invalid(error.body_text()))?;
-        Ok(Self(id))
+        let id = path_param(parts, state, "id").await?;
+        id.map(Self).ok_or_else(|| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay: the route has no id")
+        })
     }
 }

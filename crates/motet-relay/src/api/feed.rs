@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -19,9 +19,10 @@ use motet::task::{CancelToken, Scope, timeout};
 use serde::Deserialize;
 
 use super::ApiState;
-use super::endpoints::parse_patterns;
 use super::extract::Params;
+use super::filters::split_patterns;
 use super::problem::Problem;
+use super::tenant::{Tenant, id_of};
 use crate::clock::rfc3339;
 use crate::config::Feeds;
 use crate::ids::{IdKind, Ids};
@@ -63,6 +64,12 @@ impl FeedSlots {
     }
 }
 
+impl FromRef<FeedState> for Arc<ApiState> {
+    fn from_ref(state: &FeedState) -> Self {
+        Self::clone(&state.api)
+    }
+}
+
 /// The state of the feed's handler.
 #[derive(Debug, Clone)]
 pub(super) struct FeedState {
@@ -76,27 +83,27 @@ pub(super) struct FeedState {
 pub(super) struct FeedParams {
     /// Patterns separated by commas; `None` selects all event types.
     event_types: Option<String>,
+    tenant: Option<String>,
 }
 
 pub(super) async fn open(
     State(FeedState { api, stop }): State<FeedState>,
-    Params(FeedParams { event_types }): Params<FeedParams>,
+    tenant: Tenant,
+    Params(FeedParams { event_types, tenant: wanted }): Params<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let patterns = event_types.map(|types| {
-        let types: Vec<_> = types.split(',').map(|pattern| pattern.trim().to_owned()).collect();
-        parse_patterns(&types)
-    });
+    let patterns = event_types.map(|types| split_patterns(&types));
     let patterns = patterns.transpose()?;
+    let tenant = tenant.of_list(&api, wanted.as_deref())?;
     let ids = api.store.ids();
     let last = last_event_id(ids, &headers)?;
     let slot = api.feeds.try_acquire()?;
     if stop.is_cancelled() {
         return Err(Problem::unavailable("relay is shutting down"));
     }
-    let follower =
-        api.store.follow(Some(TenantSeq::DEFAULT), last, patterns).await?.ok_or_else(|| gone(&headers))?;
-    let feed = Feed { ids, follower, last_sent: None, keep_alive: api.feeds.keep_alive, _slot: slot };
+    let follower = api.store.follow(tenant, last, patterns).await?.ok_or_else(|| gone(&headers))?;
+    let keep_alive = api.feeds.keep_alive;
+    let feed = Feed { api, tenant, follower, last_sent: None, keep_alive, _slot: slot };
     let messages = try_generator(async move |y: Yielder<Bytes>| feed.run(y).await);
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), NO_BUFFERING];
     Ok((headers, Body::from_stream(messages.until(stop))).into_response())
@@ -125,7 +132,9 @@ fn gone(headers: &HeaderMap) -> Problem {
 }
 
 struct Feed {
-    ids: Ids,
+    api: Arc<ApiState>,
+    /// `None`: all tenants.
+    tenant: Option<TenantSeq>,
     follower: Follower,
     /// The last id that was sent.
     last_sent: Option<i64>,
@@ -139,7 +148,12 @@ impl Feed {
         // A client that loses the connection before the first event reconnects with this id.
         y.emit(self.keep_alive()).await;
         loop {
-            let next = match timeout(self.keep_alive, self.follower.next()).await {
+            let next = timeout(self.keep_alive, self.follower.next()).await;
+            if self.tenant.is_some_and(|tenant| id_of(&self.api, tenant).is_none()) {
+                // The tenant was deleted.
+                return Ok(());
+            }
+            let next = match next {
                 Ok(next) => next.inspect_err(|error| tracing::error!(%error, "a feed ended early"))?,
                 Err(_) => {
                     y.emit(self.keep_alive()).await;
@@ -150,9 +164,12 @@ impl Feed {
             self.last_sent = next.events.last().map(|last| last.row.seq);
             let mut merged = BytesMut::new();
             for event in &next.events {
+                // An event of a deleted tenant is left out.
+                let Some(tenant) = id_of(&self.api, event.row.tenant) else { continue };
+                let ids = self.api.store.ids();
                 let message = event.sent_as(|event| match &event.unreadable {
-                    None => message(self.ids, &event.row),
-                    Some(why) => error_message(self.ids, event.row.seq, why),
+                    None => message(ids, &tenant, &event.row),
+                    Some(why) => error_message(ids, event.row.seq, why),
                 });
                 if !merged.is_empty() && merged.len() + message.len() > MAX_MERGED {
                     y.emit(merged.split().freeze()).await;
@@ -176,7 +193,7 @@ impl Feed {
         if self.last_sent.replace(position) == Some(position) {
             return Bytes::from_static(b":\n\n");
         }
-        Bytes::from(format!("id: {}\n\n", self.ids.format(IdKind::Event, position)))
+        Bytes::from(format!("id: {}\n\n", self.api.store.ids().format(IdKind::Event, position)))
     }
 }
 
@@ -196,7 +213,7 @@ fn error_message(ids: Ids, seq: i64, why: &str) -> Bytes {
 
 /// Returns the message of an event: the bytes of `/v1/events/{id}`, except for line breaks between the tokens of its
 /// data.
-fn message(ids: Ids, row: &EventRow) -> Bytes {
+fn message(ids: Ids, tenant: &str, row: &EventRow) -> Bytes {
     let id = ids.format(IdKind::Event, row.seq);
     let created_at = rfc3339(row.created_at);
     let mut names = String::new();
@@ -208,7 +225,13 @@ fn message(ids: Ids, row: &EventRow) -> Bytes {
             names += &format!("\"{field}\":[\"{}\"],", list.join("\",\""));
         }
     }
-    let length = row.data.len() + row.event_type.len() + created_at.len() + names.len() + 2 * id.len() + 64;
+    let length = row.data.len()
+        + row.event_type.len()
+        + created_at.len()
+        + names.len()
+        + tenant.len()
+        + 2 * id.len()
+        + 80;
     let mut message = BytesMut::with_capacity(length);
     // None of these texts has a character that JSON escapes.
     for text in [
@@ -216,6 +239,8 @@ fn message(ids: Ids, row: &EventRow) -> Bytes {
         &id,
         "\ndata: {\"id\":\"",
         &id,
+        "\",\"tenant\":\"",
+        tenant,
         "\",\"type\":\"",
         &row.event_type,
         "\",\"created_at\":\"",
@@ -255,9 +280,9 @@ mod tests {
             tags: Vec::new(),
             created_at: 7,
         };
-        let text = message(Ids::new(1), &row);
+        let text = message(Ids::new(1), "default", &row);
         let expected = "id: evt_000000000001000000000000000a\n\
-            data: {\"id\":\"evt_000000000001000000000000000a\",\"type\":\"a.b\",\"created_at\":\"1970-01-01T00:00:00.007Z\",\"data\":{\n\
+            data: {\"id\":\"evt_000000000001000000000000000a\",\"tenant\":\"default\",\"type\":\"a.b\",\"created_at\":\"1970-01-01T00:00:00.007Z\",\"data\":{\n\
             data: \ndata:   \"a\": [1,\ndata: 2],\ndata: \ndata: \"b\":\"\\n\"}}\n\n";
         assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
     }

@@ -10,6 +10,7 @@ mod endpoints;
 mod events;
 mod extract;
 mod feed;
+mod filters;
 mod health;
 mod memory;
 mod names;
@@ -18,6 +19,8 @@ mod paging;
 mod patch;
 mod pause;
 mod problem;
+mod tenant;
+mod tenants;
 mod views;
 
 use std::sync::Arc;
@@ -56,20 +59,17 @@ pub(crate) struct ApiState {
 pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, stop: CancelToken) -> Router {
     let feed = FeedState { api: Arc::clone(&api), stop };
     let v1 = Router::new()
-        .route("/events", post(events::publish).get(events::list))
-        .route("/events/feed", get(feed::open).with_state(feed))
-        .route("/events/{id}", get(events::read))
-        .route("/endpoints", post(endpoints::create).get(endpoints::list))
-        .route("/endpoints/{id}", get(endpoints::read).patch(endpoints::update).delete(endpoints::delete))
-        .route("/endpoints/{id}/pause", post(endpoints::pause))
-        .route("/endpoints/{id}/resume", post(endpoints::resume))
+        .merge(of_tenant(feed.clone()))
+        .route("/tenants", get(tenants::list))
+        .route(
+            "/tenants/{tenant}",
+            get(tenants::read).put(tenants::put).patch(tenants::update).delete(tenants::delete),
+        )
+        .route("/tenants/{tenant}/pause", post(tenants::pause))
+        .route("/tenants/{tenant}/resume", post(tenants::resume))
+        .nest("/tenants/{tenant}", of_tenant(feed))
         .route("/pause", post(pause::pause))
         .route("/resume", post(pause::resume))
-        .route("/deliveries", get(deliveries::list))
-        .route("/deliveries/{id}", get(deliveries::read))
-        .route("/deliveries/{id}/resend", post(deliveries::resend))
-        .route("/dead-letters", get(deliveries::list_dead))
-        .route("/dead-letters/redrive", post(deliveries::redrive))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
         .layer(chain::around_api(Arc::clone(&api.api_keys), Arc::clone(&api.readiness)));
@@ -83,4 +83,23 @@ pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, sto
         .fallback(problem::no_such_path)
         .layer(chain::around_all(Arc::clone(&api.memory)))
         .with_state(api)
+}
+
+/// Returns the routes of a tenant's resources: under `/v1` for the tenant of the request, and under
+/// `/v1/tenants/{tenant}`.
+fn of_tenant(feed: FeedState) -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/events", post(events::publish).get(events::list))
+        .route("/events/feed", get(feed::open).with_state(feed))
+        .route("/events/{id}", get(events::read))
+        .route("/endpoints", post(endpoints::create).get(endpoints::list))
+        .route("/endpoints/{id}", get(endpoints::read).patch(endpoints::update).delete(endpoints::delete))
+        .route("/endpoints/{id}/pause", post(endpoints::pause))
+        .route("/endpoints/{id}/resume", post(endpoints::resume))
+        .route("/deliveries", get(deliveries::list))
+        .route("/deliveries/{id}", get(deliveries::read))
+        .route("/deliveries/{id}/resend", post(deliveries::resend))
+        .route("/dead-letters", get(deliveries::list_dead))
+        .route("/dead-letters/redrive", post(deliveries::redrive))
+        .method_not_allowed_fallback(problem::method_not_allowed)
 }

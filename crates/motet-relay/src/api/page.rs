@@ -14,6 +14,7 @@ use http::request::Parts;
 use super::ApiState;
 use super::auth::basic_is_accepted;
 use super::problem::Problem;
+use super::tenant::id_of;
 use super::views::DeliveryView;
 use crate::ids::{IdKind, Ids};
 use crate::store::{Backlog, DeliveryFilter, EndpointRow, HoldReason};
@@ -40,8 +41,10 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
     let endpoints = api.store.backlogs(NEWEST).await?;
     let deliveries = api.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
     // Damage is reported above the tables.
-    let readable = deliveries.into_iter().filter_map(Result::ok);
-    let deliveries: Vec<_> = readable.map(|row| DeliveryView::new(ids, row)).collect();
+    let readable = deliveries.rows.into_iter().filter_map(Result::ok);
+    // A row of a tenant that was deleted just now is left out.
+    let views = readable.filter_map(|row| Some(DeliveryView::new(ids, &id_of(&api, row.tenant)?, row)));
+    let deliveries: Vec<_> = views.collect();
     let page = render(
         ids,
         api.store.health().await.err().map(|problem| problem.to_string()),

@@ -41,17 +41,32 @@ impl PageRequest {
         self.limit + 1
     }
 
-    /// Returns the page that is made of the fetched rows.
+    /// Returns the page that is made of the fetched rows. A row without a view is left out.
     pub(super) fn answer<Row, View>(
         self,
         mut rows: Vec<Row>,
         id: impl Fn(&Row) -> String,
-        view: impl Fn(Row) -> View,
+        view: impl Fn(Row) -> Option<View>,
     ) -> ListResponse<View> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         let next_cursor = if more { rows.last().map(id) } else { None };
-        ListResponse::new(rows.into_iter().map(view), next_cursor)
+        ListResponse::new(rows.into_iter().filter_map(view), next_cursor)
+    }
+
+    /// Like [`answer`](Self::answer), for a list that stopped at the row `stopped_at`, if it looked at enough rows.
+    pub(super) fn answer_of_scan<Row, View>(
+        self,
+        rows: Vec<Row>,
+        stopped_at: Option<String>,
+        id: impl Fn(&Row) -> String,
+        view: impl Fn(Row) -> Option<View>,
+    ) -> ListResponse<View> {
+        let response = self.answer(rows, id, view);
+        match stopped_at {
+            Some(cursor) if response.next_cursor.is_none() => response.continued_at(cursor),
+            _ => response,
+        }
     }
 }
 
@@ -60,10 +75,18 @@ pub(super) struct ListResponse<View> {
     items: Vec<View>,
     /// The value of `cursor` for the next page; null on the last page.
     next_cursor: Option<String>,
+    /// `true` if relay looked at enough rows before it found a full page. `next_cursor` continues.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
 }
 
 impl<View> ListResponse<View> {
     pub(super) fn new(items: impl IntoIterator<Item = View>, next_cursor: Option<String>) -> Self {
-        Self { items: items.into_iter().collect(), next_cursor }
+        Self { items: items.into_iter().collect(), next_cursor, partial: false }
+    }
+
+    /// Makes this a partial page, which continues at `cursor`.
+    pub(super) fn continued_at(self, cursor: String) -> Self {
+        Self { next_cursor: Some(cursor), partial: true, ..self }
     }
 }

@@ -6,13 +6,17 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-use crate::store::StoreError;
+use crate::store::{Quota, QuotaExceeded, StoreError};
 
 /// A refused request. `detail` states the mistake and, where it helps, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(super) status: StatusCode,
     pub(super) detail: String,
+    /// A name of the reason for programs.
+    pub(super) code: Option<&'static str>,
+    /// When the same request may succeed, in seconds.
+    pub(super) retry_after: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -21,11 +25,13 @@ struct ProblemBody<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), code: None, retry_after: None }
     }
 
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
@@ -34,6 +40,40 @@ impl Problem {
 
     pub(super) fn not_found(what: &str, id: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what} {id:?}"))
+    }
+
+    /// Refuses a request that exceeds a quota of its tenant.
+    pub(super) fn quota(exceeded: &QuotaExceeded) -> Self {
+        let QuotaExceeded { quota, limit, retry_after } = *exceeded;
+        let (status, code, detail) = match quota {
+            Quota::EventsPerSecond => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota_events_rate",
+                format!("the tenant may publish {limit} events per second"),
+            ),
+            Quota::EventsPerDay => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota_events_day",
+                format!("the tenant has published its {limit} events of this UTC day"),
+            ),
+            Quota::Backlog => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota_backlog",
+                format!("the tenant has {limit} or more pending deliveries, which is its limit"),
+            ),
+            Quota::EventBytes => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "quota_event_bytes",
+                format!("the data of an event of this tenant may have {limit} bytes"),
+            ),
+            Quota::Endpoints => (
+                StatusCode::CONFLICT,
+                "quota_endpoints",
+                format!("the tenant has {limit} endpoints, which is its limit; delete one first"),
+            ),
+        };
+        let retry_after = retry_after.map(|delay| delay.as_secs_f64().ceil() as u64);
+        Self { code: Some(code), retry_after, ..Self::new(status, format!("{detail}; nothing was stored")) }
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
@@ -56,6 +96,7 @@ impl From<StoreError> for Problem {
             )),
             StoreError::NoTenant => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             StoreError::Invalid(_) => Self::invalid(error.to_string()),
+            StoreError::Quota(exceeded) => Self::quota(&exceeded),
             StoreError::UidTaken(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
             // Damage does not heal with time.
             StoreError::Corrupt(_) => {
@@ -77,11 +118,15 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            code: self.code,
         };
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         add_headers(self.status, headers);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

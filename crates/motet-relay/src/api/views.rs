@@ -17,6 +17,8 @@ use crate::store::{
 #[derive(Debug, Serialize)]
 pub(super) struct EndpointView {
     id: String,
+    /// The id of its tenant.
+    tenant: String,
     uid: Option<String>,
     kind: EndpointKind,
     url: String,
@@ -42,9 +44,10 @@ pub(super) struct EndpointView {
 }
 
 impl EndpointView {
-    pub(super) fn new(ids: Ids, row: &EndpointRow) -> Self {
+    pub(super) fn new(ids: Ids, tenant: &str, row: &EndpointRow) -> Self {
         Self {
             id: ids.format(IdKind::Endpoint, row.seq),
+            tenant: tenant.to_owned(),
             uid: row.uid.clone(),
             kind: row.kind,
             url: row.url.clone(),
@@ -63,14 +66,15 @@ impl EndpointView {
         }
     }
 
-    pub(super) fn with_secret(ids: Ids, row: &EndpointRow) -> Self {
-        Self { secret: Some(row.secret.expose()), ..Self::new(ids, row) }
+    pub(super) fn with_secret(ids: Ids, tenant: &str, row: &EndpointRow) -> Self {
+        Self { secret: Some(row.secret.expose()), ..Self::new(ids, tenant, row) }
     }
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct EventView {
     id: String,
+    tenant: String,
     r#type: String,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,13 +87,14 @@ pub(super) struct EventView {
 }
 
 impl EventView {
-    pub(super) fn new(ids: Ids, row: EventRow) -> Result<Self, Problem> {
+    pub(super) fn new(ids: Ids, tenant: &str, row: EventRow) -> Result<Self, Problem> {
         let stored = String::from_utf8(row.data).ok().and_then(|text| RawValue::from_string(text).ok());
         let Some(data) = stored else {
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the stored event is not JSON"));
         };
         Ok(Self {
             id: ids.format(IdKind::Event, row.seq),
+            tenant: tenant.to_owned(),
             r#type: row.event_type,
             created_at: rfc3339(row.created_at),
             uid: row.uid,
@@ -127,6 +132,7 @@ impl<View> ListItem<View> {
 #[derive(Debug, Serialize)]
 pub(super) struct DeliveryView {
     pub(super) id: String,
+    tenant: String,
     pub(super) event_id: String,
     /// `null` if the event cannot be read.
     pub(super) event_type: Option<String>,
@@ -144,13 +150,14 @@ pub(super) struct DeliveryView {
 }
 
 impl DeliveryView {
-    pub(super) fn new(ids: Ids, row: DeliveryRow) -> Self {
+    pub(super) fn new(ids: Ids, tenant: &str, row: DeliveryRow) -> Self {
         let (event_type, error) = match row.event_type {
             Ok(event_type) => (Some(event_type), None),
             Err(why) => (None, Some(why)),
         };
         Self {
             id: ids.format(IdKind::Delivery, row.seq),
+            tenant: tenant.to_owned(),
             event_id: ids.format(IdKind::Event, row.event),
             event_type,
             error,

@@ -30,7 +30,9 @@ use crate::config::{Config, InFlight};
 use crate::ids::IdKind;
 use crate::lifecycle::{DeadLetter, Lifecycle};
 use crate::outbound::Outbound;
-use crate::store::{DELETED, DeadLettered, Store, StoreError, Turn, TurnState, UnreadableDelivery, Wake};
+use crate::store::{
+    DELETED, DeadLettered, EndpointWake, Store, StoreError, Turn, TurnState, UnreadableDelivery, Wake,
+};
 
 /// The delay after the store refused a read or a write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -81,7 +83,7 @@ enum Woke {
     /// Tasks have reported.
     Reported,
     /// The store has work for these endpoints.
-    Store(Vec<(i64, Wake)>),
+    Store(Vec<EndpointWake>),
     /// The earliest due time has come.
     Timer,
 }
@@ -259,12 +261,12 @@ impl DispatchLoop<'_> {
         }));
     }
 
-    fn wake(&mut self, woken: Vec<(i64, Wake)>) {
+    fn wake(&mut self, woken: Vec<EndpointWake>) {
         let now = self.clock.due_now();
-        for (endpoint, wake) in woken {
+        for EndpointWake { endpoint, tenant, wake } in woken {
             match wake {
-                Wake::Due(due) => self.lanes.wake(endpoint, due, now),
-                Wake::Revived(due) => self.lanes.revive(endpoint, due, now),
+                Wake::Due(due) => self.lanes.wake(endpoint, tenant, due, now),
+                Wake::Revived(due) => self.lanes.revive(endpoint, tenant, due, now),
                 Wake::Deleted => self.move_to_dead_letters(endpoint),
             }
         }

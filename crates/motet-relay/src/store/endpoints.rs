@@ -7,12 +7,13 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::damage::{Damage, readable};
+use super::damage::readable;
 use super::deliveries::{DueTables, make_due_now};
 use super::events::step_counters;
 use super::policy::{self, EndpointPolicy, PolicyChange, TextsChange};
+use super::quotas::{Quota, QuotaExceeded};
 use super::routes::{parse_patterns, split};
-use super::{HoldReason, Store, StoreError, TenantSeq, Tx, Wake, tenants};
+use super::{HoldReason, Store, StoreError, StoreShared, TenantSeq, Tx, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
@@ -45,6 +46,7 @@ impl EndpointKind {
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointRow {
     pub(crate) seq: i64,
+    pub(crate) tenant: TenantSeq,
     /// Chosen by the caller; unique among the endpoints of the tenant.
     pub(crate) uid: Option<String>,
     pub(crate) kind: EndpointKind,
@@ -150,7 +152,7 @@ pub(crate) struct Backlog {
 
 const COLUMNS: &str =
     "seq, uid, kind, url, description, metadata, headers, patterns, channels, policy, enabled,
-     paused, secret, old_secrets, created_at, updated_at, held";
+     paused, secret, old_secrets, created_at, updated_at, held, tenant_seq";
 
 /// How long deliveries are also signed with a replaced secret, unless the change sets another time.
 const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
@@ -210,11 +212,18 @@ impl Store {
         new: NewEndpoint,
     ) -> Result<EndpointRow, StoreError> {
         self.write(1, move |tx| {
-            tenants::check(tx.connection, tenant)?;
+            let routes = tx.routes.of(tx.connection, tenant)?;
+            if let Some(max) = routes.policy.endpoints_max
+                && routes.endpoints().len() >= max.get() as usize
+            {
+                let (quota, limit) = (Quota::Endpoints, max.get().into());
+                return Err(StoreError::Quota(QuotaExceeded { quota, limit, retry_after: None }));
+            }
             check_uid(tx.connection, tenant, new.uid.as_deref(), None)?;
             step_counters(tx)?;
             let row = EndpointRow {
                 seq: 0,
+                tenant,
                 uid: new.uid,
                 kind: new.kind,
                 url: new.url,
@@ -266,6 +275,15 @@ impl Store {
         seq: i64,
     ) -> Result<Option<EndpointRow>, StoreError> {
         self.shared.readers.read(move |connection| find(connection, tenant, seq)).await
+    }
+
+    /// Returns `true` if the tenant has or had this endpoint.
+    pub(crate) async fn had_endpoint(&self, tenant: TenantSeq, seq: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM endpoints WHERE seq = ?2 AND tenant_seq = ?1";
+        let read = move |connection: &Connection| {
+            Ok(connection.prepare_cached(sql)?.exists(params![tenant, seq])?)
+        };
+        self.shared.readers.read(read).await
     }
 
     /// Returns the endpoints of a tenant, or of all tenants, newest first; `before` excludes that row and all newer
@@ -367,7 +385,7 @@ impl Store {
                 ])?;
             tx.routes.invalidate(tenant);
             // If the change enables the endpoint, its deliveries are due at once.
-            tx.woken.push((seq, Wake::Due(tx.due_now)));
+            tx.wake(tenant, seq, Wake::Due(tx.due_now));
             let switched = (row.is_on() != was_on).then_some(row.is_on());
             Ok(Some(UpdatedEndpoint { row, switched, url_changed }))
         })
@@ -376,12 +394,12 @@ impl Store {
 
     /// Makes up to [`RETRIED_PER_COMMIT`] deliveries due now that wait after a failure: they were waiting for a
     /// receiver that the endpoint no longer names. Returns `true` if there may be more.
-    pub(crate) async fn retry_now(&self, endpoint: i64) -> Result<bool, StoreError> {
+    pub(crate) async fn retry_now(&self, tenant: TenantSeq, endpoint: i64) -> Result<bool, StoreError> {
         let retry = |tables| {
             self.write(RETRIED_PER_COMMIT, move |tx| {
                 let hastened = make_due_now(tx, endpoint, RETRIED_PER_COMMIT, tables)?;
                 if hastened > 0 {
-                    tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+                    tx.wake(tenant, endpoint, Wake::Due(tx.due_now));
                 }
                 Ok(hastened == RETRIED_PER_COMMIT)
             })
@@ -403,7 +421,7 @@ impl Store {
             )?;
             if changed == 1 {
                 tx.routes.invalidate(tenant);
-                tx.woken.push((seq, Wake::Deleted));
+                tx.wake(tenant, seq, Wake::Deleted);
             }
             Ok(changed == 1)
         })
@@ -413,15 +431,15 @@ impl Store {
     /// Returns the newest endpoints of all tenants with their backlogs, at most `limit`, newest first.
     pub(crate) async fn backlogs(&self, limit: i64) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
-        let damage = Arc::clone(&self.shared.damage);
-        self.shared.readers.read(move |connection| backlogs(connection, &damage, limit, now)).await
+        let shared = Arc::clone(&self.shared);
+        self.shared.readers.read(move |connection| backlogs(connection, &shared, limit, now)).await
     }
 
     /// Returns all endpoints with their backlogs, read by the reader of the metrics.
     pub(crate) async fn all_backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
-        let damage = Arc::clone(&self.shared.damage);
-        self.shared.metrics_reader.read(move |connection| backlogs(connection, &damage, i64::MAX, now)).await
+        let shared = Arc::clone(&self.shared);
+        self.shared.metrics_reader.read(move |connection| backlogs(connection, &shared, i64::MAX, now)).await
     }
 }
 
@@ -441,7 +459,7 @@ fn clear_held(tx: &Tx<'_>, row: &mut EndpointRow) -> Result<(), StoreError> {
 
 fn backlogs(
     connection: &Connection,
-    damage: &Damage,
+    shared: &StoreShared,
     limit: i64,
     now: Millis,
 ) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
@@ -451,8 +469,9 @@ fn backlogs(
     let rows = statement.query_and_then([limit], from_row)?;
     rows.map(|row| {
         let row = row?;
-        let backlog = readable(backlog(connection, row.seq, now))?.unwrap_or_else(|why| {
-            damage.note(&why);
+        let pending = shared.backlogs.of(row.seq);
+        let backlog = readable(backlog(connection, row.seq, pending, now))?.unwrap_or_else(|why| {
+            shared.damage.note(&why);
             Backlog::default()
         });
         Ok((row, backlog))
@@ -460,10 +479,10 @@ fn backlogs(
     .collect()
 }
 
-fn backlog(connection: &Connection, seq: i64, now: Millis) -> Result<Backlog, StoreError> {
-    let (pending, earliest): (u64, Option<Millis>) = connection
-        .prepare_cached("SELECT count(*), min(due_at) FROM due WHERE endpoint_seq = ?1")?
-        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+fn backlog(connection: &Connection, seq: i64, pending: u64, now: Millis) -> Result<Backlog, StoreError> {
+    let earliest: Option<Millis> = connection
+        .prepare_cached("SELECT min(due_at) FROM due WHERE endpoint_seq = ?1")?
+        .query_row([seq], |row| row.get(0))?;
     let dead = connection
         .prepare_cached("SELECT count(*) FROM deliveries WHERE endpoint_seq = ?1 AND state = 2")?
         .query_row([seq], |row| row.get(0))?;
@@ -531,6 +550,7 @@ fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
         created_at: row.get(14)?,
         updated_at: row.get(15)?,
         held: HoldReason::read(row.get(16)?),
+        tenant: row.get(17)?,
     })
 }
 

@@ -3,6 +3,8 @@
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
+use super::quotas::QuotaExceeded;
+
 /// The reason why a read or a write failed. A failed write stores nothing, except where a variant states otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum StoreError {
@@ -30,6 +32,9 @@ pub(crate) enum StoreError {
     /// An endpoint of the tenant has this uid already.
     #[error("the tenant has an endpoint with the uid {0:?} already")]
     UidTaken(String),
+    /// A quota of the tenant does not admit it.
+    #[error("the tenant has reached its limit of {} ({:?})", .0.limit, .0.quota)]
+    Quota(QuotaExceeded),
     /// The change cannot be applied, for this reason.
     #[error("{0}")]
     Invalid(String),

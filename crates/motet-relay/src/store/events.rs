@@ -10,6 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::damage::{newest_first, readable};
 use super::deliveries::{insert_pending, insert_skipped};
+use super::listing::{EventFilter, ListPage, ScanBudget};
+use super::quotas::QuotaExceeded;
 use super::routes::{RouteVerdict, split};
 use super::writer::Tx;
 use super::{Store, StoreError, TenantSeq, Unreadable};
@@ -76,6 +78,8 @@ pub(crate) enum Published {
     Conflict { event: i64 },
     /// The tenant has an event with this uid already.
     Duplicate { event: i64 },
+    /// A quota of the tenant does not admit the event.
+    Refused(QuotaExceeded),
 }
 
 #[derive(Debug)]
@@ -128,6 +132,11 @@ impl Store {
         Ok(found.filter(|row| row.tenant == tenant))
     }
 
+    /// Returns `true` if the tenant, or any tenant, has this event.
+    pub(crate) async fn has_event(&self, tenant: Option<TenantSeq>, seq: i64) -> Result<bool, StoreError> {
+        self.shared.readers.read(move |connection| has_event(connection, tenant, seq)).await
+    }
+
     /// Returns the newest event.
     pub(super) fn newest_event(connection: &Connection) -> rusqlite::Result<Option<i64>> {
         connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
@@ -138,40 +147,59 @@ impl Store {
     pub(crate) async fn events(
         &self,
         tenant: Option<TenantSeq>,
+        filter: EventFilter,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<(Vec<Result<EventRow, Unreadable>>, bool), StoreError> {
+    ) -> Result<(ListPage<EventRow>, bool), StoreError> {
         let damage = Arc::clone(&self.shared.damage);
         self.shared
             .readers
             .read(move |connection| {
                 let before = before.unwrap_or(i64::MAX);
-                let (bytes, is_cut) = (Cell::new(0), Cell::new(false));
-                let read = |before: i64, limit, found: &mut Vec<Result<EventRow, Unreadable>>| {
+                let (bytes, is_cut, budget) = (Cell::new(0), Cell::new(false), ScanBudget::new());
+                let read = |before: i64, limit: usize, found: &mut Vec<Result<EventRow, Unreadable>>| {
                     let condition = of_tenant(tenant);
                     let mut statement = connection.prepare_cached(&format!(
-                        "SELECT {COLUMNS} FROM events {condition} AND seq <= ?2 ORDER BY seq DESC LIMIT ?3"
+                        "SELECT {COLUMNS} FROM events {condition} AND seq <= ?2 ORDER BY seq DESC"
                     ))?;
-                    let mut rows = statement.query(params![tenant, before - 1, limit])?;
-                    while let Some(row) = rows.next()? {
+                    let mut rows = statement.query(params![tenant, before - 1])?;
+                    let full = found.len() + limit;
+                    while found.len() < full
+                        && let Some(row) = rows.next()?
+                    {
                         let seq = row.get(0)?;
                         let row = readable(from_row(row))?.map_err(|why| Unreadable { seq, why });
-                        bytes.set(bytes.get() + row.as_ref().map_or(0, |row| row.data.len()));
-                        if bytes.get() > PAGE_BYTES && !found.is_empty() {
-                            is_cut.set(true);
-                            return Ok(());
+                        if row.as_ref().map_or(true, |row| filter.takes(row)) {
+                            bytes.set(bytes.get() + row.as_ref().map_or(0, |row| row.data.len()));
+                            if bytes.get() > PAGE_BYTES && !found.is_empty() {
+                                is_cut.set(true);
+                                return Ok(());
+                            }
+                            found.push(row);
                         }
-                        found.push(row);
+                        if !budget.spend(seq) {
+                            break;
+                        }
                     }
                     Ok(())
                 };
-                let mut page = newest_first(&damage, before, limit + 1, |row: &EventRow| row.seq, read)?;
-                let more = is_cut.get() || page.len() > limit;
-                page.truncate(limit);
-                Ok((page, more))
+                let mut rows = newest_first(&damage, before, limit + 1, |row: &EventRow| row.seq, read)?;
+                let more = is_cut.get() || rows.len() > limit;
+                rows.truncate(limit);
+                Ok((budget.page(rows), more))
             })
             .await
     }
+}
+
+/// Returns `true` if the tenant, or any tenant, has this event. Reads only the index of a tenant.
+pub(super) fn has_event(
+    connection: &Connection,
+    tenant: Option<TenantSeq>,
+    seq: i64,
+) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM events {} AND seq = ?2", of_tenant(tenant));
+    Ok(connection.prepare_cached(&sql)?.exists(params![tenant, seq])?)
 }
 
 /// Returns the condition on the tenant, which is the first parameter, and the index that has its rows in order.
@@ -195,7 +223,10 @@ fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Publi
     {
         return Ok(Published::Duplicate { event: known });
     }
-    let endpoints = tx.routes.matching(tx.connection, tenant, event)?;
+    let routes = tx.routes.of(tx.connection, tenant)?;
+    if let Err(exceeded) = tx.admit(tenant, &routes, event.data.get().len()) {
+        return Ok(Published::Refused(exceeded));
+    }
     step_counters(tx)?;
     tx.connection
         .prepare_cached(
@@ -227,7 +258,7 @@ fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Publi
     });
     tx.counts.accepted(tenant);
     let mut deliveries = 0;
-    for (endpoint, verdict) in endpoints {
+    for (endpoint, verdict) in routes.matching(event) {
         match verdict {
             RouteVerdict::Deliver => {
                 insert_pending(tx, tenant, seq, endpoint)?;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use tokio::task::coop::consume_budget;
 
 use super::damage::{Damage, end_of_damage, readable};
-use super::events::{COLUMNS, from_row, of_tenant};
+use super::events::{COLUMNS, from_row, has_event, of_tenant};
 use super::tail::{FeedEvent, MAX_AT_ONCE, TailRead, TailSubscription};
 use super::{Store, StoreError, TenantSeq, Unreadable};
 use crate::pattern::Pattern;
@@ -81,18 +81,15 @@ impl Store {
             }
             // The position before the first event.
             Some(0) => (0, 0),
-            Some(after) if self.has_event(tenant, after).await? => (after, after),
+            Some(after) if self.has_event_to_follow(tenant, after).await? => (after, after),
             Some(_) => return Ok(None),
         };
         let selection = Selection { tenant, patterns };
         Ok(Some(Follower { store: self.clone(), subscription, selection, scanned, position }))
     }
 
-    async fn has_event(&self, tenant: Option<TenantSeq>, seq: i64) -> Result<bool, StoreError> {
-        let has = move |connection: &Connection| {
-            let sql = format!("SELECT 1 FROM events {} AND seq = ?2", of_tenant(tenant));
-            Ok(connection.prepare_cached(&sql)?.exists(params![tenant, seq])?)
-        };
+    async fn has_event_to_follow(&self, tenant: Option<TenantSeq>, seq: i64) -> Result<bool, StoreError> {
+        let has = move |connection: &Connection| has_event(connection, tenant, seq);
         // An event that cannot be read has an id as well, from which a client may continue.
         Ok(readable(self.shared.feed_readers.read(has).await)?.unwrap_or(true))
     }

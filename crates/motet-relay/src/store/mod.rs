@@ -9,6 +9,7 @@
 //! - An event and all of its deliveries become visible in the same commit.
 //! - At most one process uses a data directory: the directory is locked.
 
+mod backlog;
 mod checkpoint;
 mod damage;
 mod deliveries;
@@ -17,8 +18,10 @@ mod error;
 mod events;
 mod follow;
 mod keys;
+mod listing;
 mod lock;
 mod policy;
+mod quotas;
 mod readers;
 mod rollups;
 mod routes;
@@ -26,6 +29,7 @@ mod schema;
 mod space;
 mod sqlite_log;
 mod tail;
+mod tenant_names;
 mod tenants;
 mod wakes;
 mod writer;
@@ -38,8 +42,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use motet::task::Scope;
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::backlog::Backlogs;
 use self::damage::Damage;
 pub(crate) use self::damage::Unreadable;
 pub(crate) use self::deliveries::{
@@ -54,14 +60,17 @@ pub(crate) use self::error::StoreError;
 pub(crate) use self::events::{EventRow, NewEvent, Published};
 pub(crate) use self::follow::{EventSource, Follower};
 pub(crate) use self::keys::hash_key;
+pub(crate) use self::listing::EventFilter;
 use self::lock::DirectoryLock;
-pub(crate) use self::policy::{EndpointPolicy, Merge};
+pub(crate) use self::policy::{EndpointPolicy, Merge, TenantPolicy};
+pub(crate) use self::quotas::{Quota, QuotaExceeded};
 use self::readers::Readers;
 use self::space::StoreSpace;
 use self::tail::EventTail;
-pub(crate) use self::tenants::{PauseTarget, TenantSeq};
-pub(crate) use self::wakes::Wake;
+use self::tenant_names::TenantNames;
+pub(crate) use self::tenants::{NewTenant, PauseTarget, TenantChange, TenantRow, TenantSeq};
 use self::wakes::Wakes;
+pub(crate) use self::wakes::{EndpointWake, Wake};
 pub(crate) use self::writer::MAX_WEIGHT;
 use self::writer::{CommitListeners, Tx, Writer};
 use crate::clock::{Clock, millis};
@@ -103,6 +112,10 @@ struct StoreShared {
     metrics_reader: Readers,
     tail: Arc<EventTail>,
     wakes: Arc<Wakes>,
+    names: Arc<TenantNames>,
+    backlogs: Arc<Backlogs>,
+    /// Notified when a tenant was deleted.
+    sweep: Notify,
     damage: Arc<Damage>,
     auto_disable: AutoDisable,
     last_probe: Mutex<Option<Instant>>,
@@ -112,6 +125,9 @@ struct StoreShared {
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const CATCH_UP_EVERY: Duration = Duration::from_secs(1);
 const PROBE_BYTES: usize = 256 << 10;
+
+/// The delay after a step of a sweep that failed.
+const SWEEP_RETRY: Duration = Duration::from_secs(1);
 
 /// Number of readers: the first keeps two cores busy, the second serves the next lane while a large payload is read.
 const DISPATCH_READERS: usize = 2;
@@ -158,9 +174,18 @@ impl Store {
         let wakes = Arc::new(Wakes::default());
         let newest = Self::newest_event(&connection).map_err(|e| OpenError::sql(&database, e))?;
         let tail = Arc::new(EventTail::new(newest.unwrap_or(0)));
+        let failed = |error: StoreError| OpenError::directory(&database, io::Error::other(error));
+        let names = Arc::new(TenantNames::load(&connection).map_err(failed)?);
+        let backlogs = Arc::new(Backlogs::default());
+        // If `due` is damaged, the first turn that finds it requests a rebuild, which counts again.
+        if let Err(why) = damage::readable(backlogs.count(&connection)).map_err(failed)? {
+            damage.note(&why);
+        }
         let listeners = CommitListeners {
             wakes: Arc::clone(&wakes),
             tail: Arc::clone(&tail),
+            names: Arc::clone(&names),
+            backlogs: Arc::clone(&backlogs),
             damage: Arc::clone(&damage),
         };
         let writer = Writer::start(scope, connection, &database, clock.clone(), listeners, space)?;
@@ -179,17 +204,21 @@ impl Store {
                 metrics_reader: readers("metrics reader", 1)?,
                 tail,
                 wakes,
+                names,
+                backlogs,
+                sweep: Notify::new(),
                 damage: Arc::clone(&damage),
                 auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
                 lock,
             }),
         };
+        // Each spawn fails only if the scope has ended, and the store with it.
+        drop(scope.service("tenant sweep", tenants::sweep(store.clone())));
         if is_behind {
             tracing::warn!(
                 "the system's clock is behind the time that the store has reached; due times continue from the store's time"
             );
-            // The spawn fails only if the scope has ended, and the store with it.
             drop(scope.service("clock", catch_up(store.clone())));
         }
         Ok(store)
@@ -204,11 +233,16 @@ impl Store {
         &self.shared.clock
     }
 
+    /// The ids of the tenants.
+    pub(crate) fn tenant_names(&self) -> &TenantNames {
+        &self.shared.names
+    }
+
     /// Waits for endpoints with committed work, and returns those since the last call.
     ///
     /// # Cancel safety
     /// Safe: wakes are taken only by the poll that returns them.
-    pub(crate) async fn woken(&self) -> Vec<(i64, Wake)> {
+    pub(crate) async fn woken(&self) -> Vec<EndpointWake> {
         self.shared.wakes.next().await
     }
 

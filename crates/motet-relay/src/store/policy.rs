@@ -1,7 +1,7 @@
 //! Settings that a tenant or an endpoint overrides, and metadata, stored as JSON.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,30 @@ pub(super) fn write_metadata(metadata: &BTreeMap<String, String>) -> Result<Stri
         )));
     }
     Ok(text)
+}
+
+/// The settings of a tenant; an absent setting has no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TenantPolicy {
+    /// Maximum number of events per second, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) events_per_second: Option<NonZeroU32>,
+    /// Maximum number of events at once; a second's events if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) events_burst: Option<NonZeroU32>,
+    /// Maximum number of events per UTC day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) events_per_day: Option<NonZeroU64>,
+    /// Maximum number of pending deliveries; events are refused while there are as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) backlog_max: Option<NonZeroU64>,
+    /// Maximum number of endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoints_max: Option<NonZeroU32>,
+    /// Maximum size of the data of an event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) event_bytes_max: Option<NonZeroU32>,
 }
 
 /// Parses a stored JSON value.

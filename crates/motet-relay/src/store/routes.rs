@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Row};
 
+use super::policy::TenantPolicy;
 use super::{HoldReason, NewEvent, StoreError, TenantSeq, tenants};
 use crate::pattern::Pattern;
 
@@ -12,7 +13,7 @@ use crate::pattern::Pattern;
 #[derive(Debug)]
 pub(super) struct Routes {
     /// Loaded with the first event of a tenant.
-    loaded: HashMap<TenantSeq, Arc<[Route]>>,
+    loaded: HashMap<TenantSeq, Arc<TenantRoutes>>,
     fan_out: FanOut,
 }
 
@@ -20,13 +21,13 @@ pub(super) struct Routes {
 ///
 /// The estimate uses the routes of the tenant's last stored event, which is good enough for a weight.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FanOut(Arc<Mutex<HashMap<TenantSeq, Arc<[Route]>>>>);
+pub(super) struct FanOut(Arc<Mutex<HashMap<TenantSeq, Arc<TenantRoutes>>>>);
 
 impl FanOut {
     /// Returns 1 for the event, plus 1 for each endpoint that it goes to.
     pub(super) fn rows(&self, tenant: TenantSeq, event: &NewEvent) -> usize {
         let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).cloned();
-        1 + routes.map_or(0, |routes| matching(&routes, event).count())
+        1 + routes.map_or(0, |routes| routes.matching(event).count())
     }
 }
 
@@ -57,29 +58,55 @@ impl Routes {
         self.loaded.remove(&tenant);
     }
 
+    /// Discards the routes of a deleted tenant, and its estimates.
+    pub(super) fn forget(&mut self, tenant: TenantSeq) {
+        self.loaded.remove(&tenant);
+        self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+    }
+
     /// Discards all routes. Must be called after a rollback.
     pub(super) fn invalidate_all(&mut self) {
         self.loaded.clear();
     }
 
-    /// Returns the endpoints that an event goes to, in the order of their creation.
+    /// Returns the routes of a tenant.
     ///
     /// # Errors
     /// [`StoreError::NoTenant`] if the tenant does not exist.
-    pub(super) fn matching(
+    pub(super) fn of(
         &mut self,
         connection: &Connection,
         tenant: TenantSeq,
-        event: &NewEvent,
-    ) -> Result<Vec<(i64, RouteVerdict)>, StoreError> {
+    ) -> Result<Arc<TenantRoutes>, StoreError> {
         if let Some(routes) = self.loaded.get(&tenant) {
-            return Ok(matching(routes, event).collect());
+            return Ok(Arc::clone(routes));
         }
-        let routes: Arc<[Route]> = load(connection, tenant)?.into();
+        let policy = tenants::policy_of(connection, tenant)?;
+        let routes = Arc::new(TenantRoutes { policy, routes: load(connection, tenant)? });
         self.loaded.insert(tenant, Arc::clone(&routes));
         let mut fan_out = self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner);
         fan_out.insert(tenant, Arc::clone(&routes));
-        Ok(matching(&routes, event).collect())
+        Ok(routes)
+    }
+}
+
+/// The endpoints and the settings of a tenant.
+#[derive(Debug)]
+pub(super) struct TenantRoutes {
+    pub(super) policy: TenantPolicy,
+    /// In the order of their creation.
+    routes: Vec<Route>,
+}
+
+impl TenantRoutes {
+    /// Returns the endpoints that an event goes to.
+    pub(super) fn matching(&self, event: &NewEvent) -> impl Iterator<Item = (i64, RouteVerdict)> {
+        self.routes.iter().filter(|route| route.takes(event)).map(|route| (route.endpoint, route.verdict))
+    }
+
+    /// The endpoints, also those that are disabled.
+    pub(super) fn endpoints(&self) -> impl ExactSizeIterator<Item = i64> {
+        self.routes.iter().map(|route| route.endpoint)
     }
 }
 
@@ -106,12 +133,7 @@ impl Route {
     }
 }
 
-fn matching(routes: &[Route], event: &NewEvent) -> impl Iterator<Item = (i64, RouteVerdict)> {
-    routes.iter().filter(|route| route.takes(event)).map(|route| (route.endpoint, route.verdict))
-}
-
 fn load(connection: &Connection, tenant: TenantSeq) -> Result<Vec<Route>, StoreError> {
-    tenants::check(connection, tenant)?;
     let mut statement = connection.prepare_cached(
         "SELECT seq, patterns, channels, enabled, held FROM endpoints
          WHERE tenant_seq = ?1 AND deleted_at IS NULL ORDER BY seq",

@@ -21,6 +21,7 @@ CREATE TABLE tenants (
     deleted_at INTEGER                     -- its rows are being deleted; then the row itself
 ) STRICT;
 CREATE UNIQUE INDEX tenants_by_id ON tenants (id) WHERE deleted_at IS NULL;
+CREATE INDEX tenants_deleted ON tenants (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- The tenant of requests that name none.
 INSERT INTO tenants (seq, id, name, created_at, updated_at) VALUES (1, 'default', 'default', 0, 0);
@@ -89,7 +90,7 @@ CREATE TABLE endpoints (
     failing_since INTEGER,                    -- when the first of them failed
     probe_at      INTEGER                     -- when a failing endpoint is probed next
 ) STRICT;
-CREATE INDEX endpoints_by_tenant ON endpoints (tenant_seq) WHERE deleted_at IS NULL;
+CREATE INDEX endpoints_by_tenant ON endpoints (tenant_seq, deleted_at);
 CREATE UNIQUE INDEX endpoints_by_uid ON endpoints (tenant_seq, uid) WHERE uid IS NOT NULL AND deleted_at IS NULL;
 
 CREATE TABLE events (
@@ -192,7 +193,7 @@ CREATE TABLE rollups (
     b4 INTEGER NOT NULL, b5 INTEGER NOT NULL, b6 INTEGER NOT NULL, b7 INTEGER NOT NULL,
     PRIMARY KEY (minute, node, tenant_seq, endpoint_seq)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX rollups_by_endpoint ON rollups (endpoint_seq, minute);
+CREATE INDEX rollups_by_endpoint ON rollups (tenant_seq, endpoint_seq, minute);
 
 -- Jobs that send past events again.
 CREATE TABLE replays (

@@ -93,7 +93,7 @@ async fn failed_write_job_is_rolled_back_alone_and_wakes_no_lane() {
             store.publish(TENANT, vec![event("kept.before")]),
             store.write(1, move |tx| {
                 tx.connection.execute(insert, [])?;
-                tx.woken.push((99, Wake::Deleted));
+                tx.wake(TENANT, 99, Wake::Deleted);
                 Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
             }),
             store.publish(TENANT, vec![event("kept.after")]),
@@ -101,9 +101,9 @@ async fn failed_write_job_is_rolled_back_alone_and_wakes_no_lane() {
         assert!(before.is_ok() && after.is_ok());
         assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
         let types: Vec<_> =
-            store.events(Some(TENANT), None, 10).await.unwrap().0.into_iter().map(|row| row.unwrap().event_type).collect();
+            store.events(Some(TENANT), EventFilter::default(), None, 10).await.unwrap().0.rows.into_iter().map(|row| row.unwrap().event_type).collect();
         assert_eq!(types, ["kept.after", "kept.before"]);
-        let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
+        let woken: Vec<_> = store.woken().await.into_iter().map(|woken| woken.endpoint).collect();
         assert_eq!(woken, [endpoint]);
     })
     .await;
@@ -232,7 +232,7 @@ async fn published(store: &Store, tenant: TenantSeq, event: NewEvent) -> Publish
 async fn states(store: &Store, tenant: TenantSeq) -> Vec<DeliveryState> {
     let filter = DeliveryFilter { tenant: Some(tenant), ..DeliveryFilter::default() };
     let rows = store.deliveries(filter, None, 100).await.unwrap();
-    rows.into_iter().map(|row| row.unwrap().state).collect()
+    rows.rows.into_iter().map(|row| row.unwrap().state).collect()
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn event_of_a_disabled_endpoint_is_skipped_and_can_be_resent() {
             state: Some(DeliveryState::Skipped),
             ..DeliveryFilter::default()
         };
-        let skipped = store.deliveries(filter, None, 10).await.unwrap().pop().unwrap().unwrap();
+        let skipped = store.deliveries(filter, None, 10).await.unwrap().rows.pop().unwrap().unwrap();
         assert_eq!((skipped.due_at, skipped.reason.as_deref()), (None, Some("the endpoint is disabled")));
         assert_eq!(row(store, "SELECT count(*) FROM due").await, [0]);
         assert_eq!(row(store, "SELECT skipped FROM rollups WHERE endpoint_seq <> 0").await, [1]);
@@ -301,11 +301,14 @@ async fn tenants_see_and_change_no_row_of_each_other() {
         }
         for (own, other) in [(0, 1), (1, 0)] {
             let tenant = [one, two][own];
-            assert_eq!(store.events(Some(tenant), None, 10).await.unwrap().0.len(), 1);
+            assert_eq!(
+                store.events(Some(tenant), EventFilter::default(), None, 10).await.unwrap().0.rows.len(),
+                1
+            );
             assert_eq!(store.endpoints(Some(tenant), None, 10).await.unwrap().len(), 1);
             let delivery = {
                 let filter = DeliveryFilter { tenant: Some(tenant), ..DeliveryFilter::default() };
-                let rows = store.deliveries(filter, None, 10).await.unwrap();
+                let rows = store.deliveries(filter, None, 10).await.unwrap().rows;
                 assert_eq!(rows.len(), 1);
                 rows.into_iter().next().unwrap().unwrap()
             };
@@ -316,7 +319,7 @@ async fn tenants_see_and_change_no_row_of_each_other() {
                 event: Some(events[own]),
                 ..DeliveryFilter::default()
             };
-            assert!(store.deliveries(filter, None, 10).await.unwrap().is_empty());
+            assert!(store.deliveries(filter, None, 10).await.unwrap().rows.is_empty());
             assert!(store.delivery(foreign, delivery.seq).await.unwrap().is_none());
             assert_eq!(store.resend(foreign, delivery.seq).await.unwrap(), None);
             assert!(store.event(foreign, events[own]).await.unwrap().is_none());
@@ -422,10 +425,8 @@ async fn paused_deliveries_wait_and_are_due_when_resumed() {
             assert!(matches!(turn.state, TurnState::Held) && turn.next_due.is_none(), "{target:?}");
             assert!(store.set_paused(target, false).await.unwrap());
             let woken = store.woken().await;
-            assert!(
-                matches!(woken[..], [(woken, Wake::Due(_))] if woken == endpoint),
-                "{target:?}: {woken:?}"
-            );
+            let due_again: Vec<_> = woken.iter().filter(|woken| matches!(woken.wake, Wake::Due(_))).collect();
+            assert!(matches!(due_again[..], [woken] if woken.endpoint == endpoint), "{target:?}: {woken:?}");
         }
         assert_eq!(open_turn(store, endpoint).await.1.len(), 4);
     })
@@ -554,7 +555,7 @@ async fn every_pending_delivery_has_one_row_in_due_after_any_step() {
                         let delivery = oldest + rng.below((newest - oldest + 1) as u64) as i64;
                         store.resend(TENANT, delivery).await.unwrap();
                     }
-                    7 => drop(store.retry_now(endpoint).await.unwrap()),
+                    7 => drop(store.retry_now(TENANT, endpoint).await.unwrap()),
                     8 if step > 60 && endpoints.len() > 1 => {
                         endpoints.retain(|other| *other != endpoint);
                         store.delete_endpoint(TENANT, endpoint).await.unwrap();

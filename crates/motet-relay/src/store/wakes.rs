@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::TenantSeq;
 use crate::clock::Millis;
 
 /// The reason why the dispatcher must look at an endpoint.
@@ -30,22 +31,39 @@ impl Wake {
     }
 }
 
+/// A wake of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndpointWake {
+    pub(crate) endpoint: i64,
+    pub(crate) tenant: TenantSeq,
+    pub(crate) wake: Wake,
+}
+
+impl EndpointWake {
+    pub(super) const fn new(tenant: TenantSeq, endpoint: i64, wake: Wake) -> Self {
+        Self { endpoint, tenant, wake }
+    }
+}
+
 /// Coalesces wakes: at most one entry per endpoint, however far the dispatcher is behind.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
-    waiting: Mutex<BTreeMap<i64, Wake>>,
+    waiting: Mutex<BTreeMap<i64, EndpointWake>>,
     notify: Notify,
 }
 
 impl Wakes {
-    pub(super) fn add(&self, woken: impl IntoIterator<Item = (i64, Wake)>) {
+    pub(super) fn add(&self, woken: impl IntoIterator<Item = EndpointWake>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        for (endpoint, wake) in woken {
-            match waiting.entry(endpoint) {
+        for woken in woken {
+            match waiting.entry(woken.endpoint) {
                 Entry::Vacant(entry) => {
-                    entry.insert(wake);
+                    entry.insert(woken);
                 }
-                Entry::Occupied(mut entry) => *entry.get_mut() = entry.get().merge(wake),
+                Entry::Occupied(mut entry) => {
+                    let known = entry.get_mut();
+                    known.wake = known.wake.merge(woken.wake);
+                }
             }
         }
         let any = !waiting.is_empty();
@@ -59,11 +77,11 @@ impl Wakes {
     ///
     /// # Cancel safety
     /// Safe: entries are taken only by the poll that returns them.
-    pub(super) async fn next(&self) -> Vec<(i64, Wake)> {
+    pub(super) async fn next(&self) -> Vec<EndpointWake> {
         loop {
             let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {
-                return taken.into_iter().collect();
+                return taken.into_values().collect();
             }
             // `Notify` keeps a permit for a wake between the check and the wait.
             self.notify.notified().await;
@@ -81,13 +99,18 @@ mod tests {
     #[tokio::test]
     async fn wakes_of_an_endpoint_merge_to_the_earliest_or_its_deletion() {
         let wakes = Wakes::default();
-        wakes.add([(2, Wake::Due(50)), (1, Wake::Due(30)), (3, Wake::Deleted), (4, Wake::Due(5))]);
-        wakes.add([(2, Wake::Due(40)), (1, Wake::Due(60)), (3, Wake::Due(1)), (4, Wake::Revived(9))]);
-        let expected = [(1, Wake::Due(30)), (2, Wake::Due(40)), (3, Wake::Deleted), (4, Wake::Revived(5))];
+        let of = |wakes: &[(i64, Wake)]| -> Vec<_> {
+            let woken = |(endpoint, wake)| EndpointWake::new(TenantSeq::DEFAULT, endpoint, wake);
+            wakes.iter().copied().map(woken).collect()
+        };
+        wakes.add(of(&[(2, Wake::Due(50)), (1, Wake::Due(30)), (3, Wake::Deleted), (4, Wake::Due(5))]));
+        wakes.add(of(&[(2, Wake::Due(40)), (1, Wake::Due(60)), (3, Wake::Due(1)), (4, Wake::Revived(9))]));
+        let expected =
+            of(&[(1, Wake::Due(30)), (2, Wake::Due(40)), (3, Wake::Deleted), (4, Wake::Revived(5))]);
         assert_eq!(wakes.next().await, expected);
         let mut next = std::pin::pin!(wakes.next());
         assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        wakes.add([(3, Wake::Due(1))]);
-        assert_eq!(next.await, [(3, Wake::Due(1))]);
+        wakes.add(of(&[(3, Wake::Due(1))]));
+        assert_eq!(next.await, of(&[(3, Wake::Due(1))]));
     }
 }

@@ -13,14 +13,17 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use super::backlog::{BacklogChanges, Backlogs};
 use super::checkpoint::Checkpointer;
 use super::damage::{Damage, readable, rebuild_indexes};
+use super::quotas::{QuotaCounters, QuotaExceeded};
 use super::rollups::CommitCounts;
-use super::routes::{FanOut, Routes};
+use super::routes::{FanOut, Routes, TenantRoutes};
 use super::space::StoreSpace;
-use super::tail::{CommitEvents, EventTail};
-use super::wakes::{Wake, Wakes};
-use super::{StoreError, schema};
+use super::tail::{CommitEvents, CommitMark, EventTail};
+use super::tenant_names::{NameChange, TenantNames};
+use super::wakes::{EndpointWake, Wake, Wakes};
+use super::{StoreError, TenantSeq, schema};
 use crate::clock::{Clock, Millis};
 use crate::error::OpenError;
 
@@ -60,13 +63,79 @@ pub(super) struct Tx<'a> {
     /// `true` once the counters of events, deliveries and endpoints have taken their step.
     pub(super) stepped: bool,
     /// Wakes for the dispatcher, which it receives once the commit is on disk.
-    pub(super) woken: Vec<(i64, Wake)>,
+    pub(super) woken: Vec<EndpointWake>,
+    /// Created and deleted tenants.
+    pub(super) names: Vec<NameChange>,
+    pub(super) backlog: BacklogChanges<'a>,
+    pub(super) quotas: &'a mut QuotaCounters,
+    /// Tenants whose events the jobs have counted in `quotas`.
+    counted: Vec<TenantSeq>,
     /// The counts of the jobs, for the roll-ups.
     pub(super) counts: CommitCounts,
     /// Events for the feeds, which receive them once the commit is on disk.
     pub(super) added: CommitEvents,
     pub(super) damage: &'a Damage,
     pub(super) space: &'a mut StoreSpace,
+}
+
+impl Tx<'_> {
+    /// Wakes an endpoint of the tenant once the commit is on disk.
+    pub(super) fn wake(&mut self, tenant: TenantSeq, endpoint: i64, wake: Wake) {
+        self.woken.push(EndpointWake::new(tenant, endpoint, wake));
+    }
+
+    /// Counts an event in the quotas of its tenant, or refuses it.
+    pub(super) fn admit(
+        &mut self,
+        tenant: TenantSeq,
+        routes: &TenantRoutes,
+        bytes: usize,
+    ) -> Result<(), QuotaExceeded> {
+        let backlog = &self.backlog;
+        let pending = || routes.endpoints().map(|endpoint| backlog.of(endpoint)).sum();
+        self.quotas.admit(tenant, &routes.policy, bytes, pending, self.wall, self.due_now)?;
+        self.counted.push(tenant);
+        Ok(())
+    }
+
+    /// Returns the state to which a job that fails is undone.
+    fn mark(&self) -> TxMark {
+        TxMark {
+            woken: self.woken.len(),
+            added: self.added.mark(),
+            counts: self.counts.mark(),
+            names: self.names.len(),
+            backlog: self.backlog.mark(),
+            counted: self.counted.len(),
+            stepped: self.stepped,
+        }
+    }
+
+    /// Undoes the changes in memory that were made since `mark`.
+    fn back_to(&mut self, mark: TxMark) {
+        self.woken.truncate(mark.woken);
+        self.added.back_to(mark.added);
+        self.counts.back_to(mark.counts);
+        self.names.truncate(mark.names);
+        self.backlog.back_to(mark.backlog);
+        for tenant in self.counted.drain(mark.counted..) {
+            self.quotas.undo(tenant);
+        }
+        self.stepped = mark.stepped;
+        self.routes.invalidate_all();
+    }
+}
+
+/// The state of [`Tx`] before a job.
+#[derive(Debug, Clone, Copy)]
+struct TxMark {
+    woken: usize,
+    added: CommitMark,
+    counts: usize,
+    names: usize,
+    backlog: usize,
+    counted: usize,
+    stepped: bool,
 }
 
 /// A queued unit of writing. Its reply goes through a typed channel of its own, see [`Writer::write`].
@@ -83,6 +152,8 @@ type Work = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
 pub(super) struct CommitListeners {
     pub(super) wakes: Arc<Wakes>,
     pub(super) tail: Arc<EventTail>,
+    pub(super) names: Arc<TenantNames>,
+    pub(super) backlogs: Arc<Backlogs>,
     pub(super) damage: Arc<Damage>,
 }
 
@@ -115,6 +186,12 @@ impl Writer {
             .map_err(|e| OpenError::sql(database, e))?;
         let checkpointer = Checkpointer::start(database.to_owned())
             .map_err(|error| OpenError::directory(database, error))?;
+        let quotas = readable(QuotaCounters::load(&connection, clock.wall()));
+        let quotas = quotas.map_err(|error| OpenError::directory(database, io::Error::other(error)))?;
+        let quotas = quotas.unwrap_or_else(|why| {
+            listeners.damage.note(&why);
+            QuotaCounters::default()
+        });
         let write_error = Arc::new(Mutex::new(space.check(&connection, 0).err()));
         let fan_out = FanOut::default();
         let committer = Arc::new(Mutex::new(Some(Committer {
@@ -122,6 +199,7 @@ impl Writer {
             checkpointer,
             routes: Routes::new(fan_out.clone()),
             clock,
+            quotas,
             listeners,
             space,
             seen_time: 0,
@@ -244,11 +322,19 @@ async fn commit(
     }
 }
 
+/// The results of a commit that is on disk, for the listeners.
+struct Committed {
+    woken: Vec<EndpointWake>,
+    added: CommitEvents,
+    names: Vec<NameChange>,
+}
+
 /// The state of the commits. One commit at a time uses it.
 struct Committer {
     connection: Connection,
     checkpointer: Checkpointer,
     routes: Routes,
+    quotas: QuotaCounters,
     clock: Clock,
     listeners: CommitListeners,
     write_error: Arc<Mutex<Option<StoreError>>>,
@@ -282,9 +368,15 @@ impl Committer {
         let mut answers = Vec::with_capacity(count);
         if self.listeners.damage.take_rebuild_request() {
             match rebuild_indexes(&self.connection) {
-                Ok(()) => tracing::warn!(
-                    "the indexes and the due times of deliveries were damaged and have been rebuilt"
-                ),
+                Ok(()) => {
+                    // `due` may have been filled again.
+                    if let Err(error) = self.listeners.backlogs.count(&self.connection) {
+                        tracing::error!(%error, "cannot count the pending deliveries");
+                    }
+                    tracing::warn!(
+                        "the indexes and the due times of deliveries were damaged and have been rebuilt"
+                    );
+                }
                 Err(error) => {
                     tracing::error!(%error, "cannot rebuild the indexes and the due times of deliveries");
                     if !matches!(error, StoreError::Corrupt(_)) {
@@ -313,17 +405,15 @@ impl Committer {
             }
         }
         match outcome {
-            Ok((woken, added)) => {
+            Ok(Committed { woken, added, names }) => {
+                self.listeners.names.apply(names);
                 // Before the answers: when a caller knows of the commit, the dispatcher has been notified of its
                 // deliveries.
                 self.listeners.wakes.add(woken);
                 self.listeners.tail.append(added);
                 answers
             }
-            Err(error) => {
-                self.routes.invalidate_all();
-                vec![Err(error); count]
-            }
+            Err(error) => vec![Err(error); count],
         }
     }
 
@@ -332,7 +422,7 @@ impl Committer {
         &mut self,
         jobs: Vec<Job>,
         answers: &mut Vec<Result<(), StoreError>>,
-    ) -> Result<(Vec<(i64, Wake)>, CommitEvents), StoreError> {
+    ) -> Result<Committed, StoreError> {
         let connection = &self.connection;
         let run =
             |sql| -> Result<(), StoreError> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
@@ -344,10 +434,15 @@ impl Committer {
             stepped: self.stepped,
             woken: Vec::new(),
             counts: CommitCounts::default(),
+            names: Vec::new(),
+            backlog: BacklogChanges::new(&self.listeners.backlogs),
+            quotas: &mut self.quotas,
+            counted: Vec::new(),
             added: self.listeners.tail.begin(),
             damage: &self.listeners.damage,
             space: &mut self.space,
         };
+        let start = tx.mark();
         let (now, is_time_due) = (tx.due_now, tx.due_now - self.seen_time >= SEEN_TIME_EVERY);
         let all = || {
             run("BEGIN IMMEDIATE")?;
@@ -356,8 +451,7 @@ impl Committer {
             }
             for job in jobs {
                 run("SAVEPOINT job")?;
-                let (woken, added, stepped) = (tx.woken.len(), tx.added.mark(), tx.stepped);
-                let counted = tx.counts.mark();
+                let mark = tx.mark();
                 let answer = (job.work)(&mut tx);
                 match &answer {
                     Ok(_) => {}
@@ -365,11 +459,7 @@ impl Committer {
                     Err(error) if connection.is_autocommit() => return Err(error.clone()),
                     Err(_) => {
                         run("ROLLBACK TO job")?;
-                        tx.woken.truncate(woken);
-                        tx.added.back_to(added);
-                        tx.counts.back_to(counted);
-                        tx.stepped = stepped;
-                        tx.routes.invalidate_all();
+                        tx.back_to(mark);
                     }
                 }
                 answers.push(answer);
@@ -385,15 +475,18 @@ impl Committer {
             })
         };
         let done = all();
-        if done.is_err() && !connection.is_autocommit() {
-            run("ROLLBACK")?;
+        if done.is_err() {
+            tx.back_to(start);
+            if !connection.is_autocommit() {
+                run("ROLLBACK")?;
+            }
         }
         done.map(|()| {
             self.stepped = tx.stepped;
             if is_time_due {
                 self.seen_time = now;
             }
-            (tx.woken, tx.added)
+            Committed { woken: tx.woken, added: tx.added, names: tx.names }
         })
     }
 

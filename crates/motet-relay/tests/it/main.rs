@@ -37,4 +37,5 @@ mod receivers;
 mod shutdown;
 mod signature;
 mod standard_error;
+mod tenants;
 mod tls;

@@ -16,6 +16,9 @@
 //! granted at most three quarters of the slots. Trusted lanes and suspects get their turns in one common order, so
 //! that neither group starves the other.
 //!
+//! Turns rotate between tenants first, and then between the lanes of a tenant ([`Rotation`]). So a tenant waits for at most
+//! one turn of each other tenant, however many lanes the other tenants have.
+//!
 //! A slot is taken from the grant until the receiver has responded. The delivery stays leased until the outcome is on
 //! disk, so no delivery is attempted twice at once. The receiver does not wait for the disk, but the number of
 //! outcomes that are not on disk yet is bounded: a lane has at most [`UNRECORDED`] of them for each of its slots, and
@@ -25,13 +28,16 @@
 //! A lane that holds nothing and waits for nothing is removed: memory grows with the endpoints that have work, not
 //! with all endpoints.
 
+mod rotation;
 mod trusted;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 
+use self::rotation::Rotation;
 use self::trusted::Trusted;
 use crate::clock::Millis;
+use crate::store::TenantSeq;
 
 /// Number of outcomes that a lane may have in memory for each of its slots. Under load a commit takes about as long as
 /// three responses of a nearby receiver.
@@ -50,12 +56,13 @@ pub(super) enum LaneTrust {
 #[derive(Debug)]
 pub(super) struct Lanes {
     lanes: HashMap<i64, Lane>,
-    /// Trusted lanes that wait for a turn, by the number of the turn. A waiting lane is in this map or in
-    /// `ready_suspects`.
-    ready: BTreeMap<u64, i64>,
-    ready_suspects: BTreeMap<u64, i64>,
+    /// Trusted lanes that wait for a turn. A waiting lane is in this rotation or in `ready_suspects`.
+    ready: Rotation,
+    ready_suspects: Rotation,
     /// The number of the next turn.
     next_turn: u64,
+    /// The end of both rotations.
+    last_position: u64,
     trusted: Trusted,
     timers: BTreeSet<(Millis, i64)>,
     total: usize,
@@ -71,8 +78,9 @@ pub(super) struct Lanes {
     taken_by_suspects: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
+    tenant: TenantSeq,
     /// Slots that are taken by a fetch or by an attempt.
     taken: usize,
     /// Attempts that have ended and are not on disk.
@@ -84,7 +92,7 @@ struct Lane {
     /// `true` if the store possibly contains a due delivery that is not leased.
     may_have_due: bool,
     fetching: bool,
-    /// The number of its turn, while it is in the queue.
+    /// The number of its turn, while it is in a rotation.
     queued: Option<u64>,
     working: bool,
     trust: LaneTrust,
@@ -92,6 +100,22 @@ struct Lane {
 }
 
 impl Lane {
+    fn new(tenant: TenantSeq, trust: LaneTrust) -> Self {
+        Self {
+            tenant,
+            taken: 0,
+            unrecorded: 0,
+            leased: Vec::new(),
+            revived: Vec::new(),
+            may_have_due: false,
+            fetching: false,
+            queued: None,
+            working: false,
+            trust,
+            timer: None,
+        }
+    }
+
     /// Returns how many more slots may be granted to the lane.
     fn free_slots(&self, share: usize, per_lane: usize) -> usize {
         let beyond_disk = per_lane * (1 + UNRECORDED) - self.unrecorded;
@@ -113,9 +137,10 @@ impl Lanes {
         let (total, per_lane) = (total.get(), per_lane.get());
         Self {
             lanes: HashMap::new(),
-            ready: BTreeMap::new(),
-            ready_suspects: BTreeMap::new(),
+            ready: Rotation::default(),
+            ready_suspects: Rotation::default(),
             next_turn: 0,
+            last_position: 0,
             trusted: Trusted::default(),
             timers: BTreeSet::new(),
             total,
@@ -128,11 +153,17 @@ impl Lanes {
         }
     }
 
-    /// Notes that the endpoint has, or will have, a delivery that is due at `due`.
-    pub(super) fn wake(&mut self, endpoint: i64, due: Millis, now: Millis) {
+    /// Notes that the endpoint of this tenant has, or will have, a delivery that is due at `due`.
+    pub(super) fn wake(&mut self, endpoint: i64, tenant: TenantSeq, due: Millis, now: Millis) {
         let trusted = &mut self.trusted;
-        let fresh = || Lane { trust: trusted.trust_of(endpoint), ..Lane::default() };
-        let lane = self.lanes.entry(endpoint).or_insert_with(fresh);
+        let fresh = || Lane::new(tenant, trusted.trust_of(endpoint));
+        self.lanes.entry(endpoint).or_insert_with(fresh);
+        self.set_due(endpoint, due, now);
+    }
+
+    /// Notes that a lane has, or will have, a delivery that is due at `due`.
+    fn set_due(&mut self, endpoint: i64, due: Millis, now: Millis) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         if due <= now {
             lane.may_have_due = true;
         } else if lane.timer.is_none_or(|known| due < known) {
@@ -145,11 +176,11 @@ impl Lanes {
     }
 
     /// Like [`Lanes::wake`], for a delivery that may be leased.
-    pub(super) fn revive(&mut self, endpoint: i64, due: Millis, now: Millis) {
+    pub(super) fn revive(&mut self, endpoint: i64, tenant: TenantSeq, due: Millis, now: Millis) {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.revived.clone_from(&lane.leased);
         }
-        self.wake(endpoint, due, now);
+        self.wake(endpoint, tenant, due, now);
     }
 
     /// Wakes the lanes whose due time has come.
@@ -174,15 +205,18 @@ impl Lanes {
                 return None;
             }
             let for_suspects = max_for_suspects(self.total).saturating_sub(self.taken_by_suspects);
-            let trusted = self.ready.first_entry();
-            let suspect = self.ready_suspects.first_entry().filter(|_| for_suspects > 0);
-            let (next, free) = match (trusted, suspect) {
-                (Some(trusted), Some(suspect)) if trusted.key() > suspect.key() => (suspect, for_suspects),
-                (Some(trusted), _) => (trusted, self.free),
-                (None, Some(suspect)) => (suspect, for_suspects),
+            let trusted = self.ready.next();
+            let suspect = self.ready_suspects.next().filter(|_| for_suspects > 0);
+            let (next, queue, free) = match (trusted, suspect) {
+                (Some(trusted), Some(suspect)) if suspect.is_before(&trusted) => {
+                    (suspect, &mut self.ready_suspects, for_suspects)
+                }
+                (Some(trusted), _) => (trusted, &mut self.ready, self.free),
+                (None, Some(suspect)) => (suspect, &mut self.ready_suspects, for_suspects),
                 (None, None) => return None,
             };
-            let endpoint = next.remove();
+            queue.take(next, &mut self.last_position);
+            let endpoint = next.endpoint;
             let lane = self.lanes.get_mut(&endpoint)?;
             lane.queued = None;
             let trust = lane.trust;
@@ -218,7 +252,7 @@ impl Lanes {
             lane.leased.extend_from_slice(deliveries);
         }
         match next_due {
-            Some(due) => self.wake(grant.endpoint, due, now),
+            Some(due) => self.set_due(grant.endpoint, due, now),
             None => self.update_queue(grant.endpoint),
         }
     }
@@ -274,8 +308,8 @@ impl Lanes {
             (&mut self.ready, &mut self.ready_suspects)
         };
         if let Some(turn) = lane.queued {
-            from.remove(&turn);
-            to.insert(turn, endpoint);
+            from.remove(lane.tenant, turn);
+            to.insert(lane.tenant, turn, endpoint, &mut self.last_position);
         }
         if lane.working {
             self.working_trusted =
@@ -296,7 +330,7 @@ impl Lanes {
             }
         }
         match retry_at {
-            Some(due) => self.wake(endpoint, due, now),
+            Some(due) => self.set_due(endpoint, due, now),
             None => self.update_queue(endpoint),
         }
     }
@@ -345,7 +379,7 @@ impl Lanes {
         {
             lane.queued = Some(self.next_turn);
             let queue = if trust == LaneTrust::Trusted { &mut self.ready } else { &mut self.ready_suspects };
-            queue.insert(self.next_turn, endpoint);
+            queue.insert(lane.tenant, self.next_turn, endpoint, &mut self.last_position);
             self.next_turn += 1;
         } else if lane.taken == 0
             && lane.leased.is_empty()

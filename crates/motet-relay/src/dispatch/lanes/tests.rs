@@ -6,6 +6,8 @@ use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_
 
 use super::*;
 
+const TENANT: TenantSeq = TenantSeq::DEFAULT;
+
 fn lanes(total: usize, per_lane: usize) -> Lanes {
     Lanes::new(total.try_into().unwrap(), per_lane.try_into().unwrap())
 }
@@ -14,7 +16,7 @@ fn lanes(total: usize, per_lane: usize) -> Lanes {
 fn lanes_take_turns_in_order_of_waking() {
     let mut lanes = lanes(100, 2);
     for endpoint in [3, 1, 2] {
-        lanes.wake(endpoint, 0, 0);
+        lanes.wake(endpoint, TENANT, 0, 0);
     }
     let order: Vec<_> = std::iter::from_fn(|| lanes.next_grant()).map(|g| (g.endpoint, g.slots)).collect();
     assert_eq!(order, [(3, 2), (1, 2), (2, 2)]);
@@ -23,11 +25,11 @@ fn lanes_take_turns_in_order_of_waking() {
 #[test]
 fn full_lane_gets_no_grant_until_one_of_its_slots_is_free() {
     let mut lanes = lanes(100, 2);
-    lanes.wake(1, 0, 0);
+    lanes.wake(1, TENANT, 0, 0);
     let grant = lanes.next_grant().unwrap();
     lanes.fetched(&grant, &[10, 11], Some(0), 0);
     assert_eq!(lanes.next_grant(), None);
-    lanes.wake(2, 0, 0);
+    lanes.wake(2, TENANT, 0, 0);
     assert_eq!(lanes.next_grant().unwrap().endpoint, 2);
     lanes.answered(1, None);
     assert_eq!(lanes.next_grant(), Some(Grant { endpoint: 1, slots: 1, leased: vec![10, 11] }));
@@ -36,7 +38,7 @@ fn full_lane_gets_no_grant_until_one_of_its_slots_is_free() {
 #[test]
 fn unrecorded_outcomes_of_a_lane_are_bounded() {
     let mut lanes = lanes(100, 2);
-    lanes.wake(1, 0, 0);
+    lanes.wake(1, TENANT, 0, 0);
     let mut attempts = 0;
     while let Some(grant) = lanes.next_grant() {
         let due: Vec<_> = (0..grant.slots as i64).map(|n| attempts + n).collect();
@@ -54,7 +56,7 @@ fn unrecorded_outcomes_of_all_lanes_are_bounded() {
     let mut lanes = lanes(8, 2);
     let mut attempts = 0;
     for endpoint in 0..100 {
-        lanes.wake(endpoint, 0, 0);
+        lanes.wake(endpoint, TENANT, 0, 0);
     }
     while let Some(grant) = lanes.next_grant() {
         lanes.fetched(&grant, &[attempts], None, 0);
@@ -67,9 +69,9 @@ fn unrecorded_outcomes_of_all_lanes_are_bounded() {
 #[test]
 fn wake_during_a_fetch_gives_another_turn() {
     let mut lanes = lanes(100, 2);
-    lanes.wake(1, 0, 0);
+    lanes.wake(1, TENANT, 0, 0);
     let grant = lanes.next_grant().unwrap();
-    lanes.wake(1, 0, 0);
+    lanes.wake(1, TENANT, 0, 0);
     lanes.fetched(&grant, &[], None, 0);
     assert!(lanes.next_grant().is_some());
 }
@@ -80,14 +82,14 @@ fn hanging_lanes_leave_slots_for_new_lanes() {
     let mut lanes = lanes(1_024, 16);
     let mut next = 0;
     for endpoint in 0..STUCK {
-        lanes.wake(endpoint, 0, 0);
+        lanes.wake(endpoint, TENANT, 0, 0);
     }
     while let Some(grant) = lanes.next_grant() {
         let due: Vec<_> = (0..grant.slots as i64).map(|n| next + n).collect();
         next += grant.slots as i64;
         lanes.fetched(&grant, &due, Some(0), 0);
     }
-    lanes.wake(STUCK, 0, 0);
+    lanes.wake(STUCK, TENANT, 0, 0);
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.endpoint, STUCK);
     assert!(grant.slots >= 8, "{} slots", grant.slots);
@@ -96,7 +98,7 @@ fn hanging_lanes_leave_slots_for_new_lanes() {
 /// Starts in each lane a delivery whose attempt never ends, in each slot that it is granted. Returns the number of
 /// slots.
 fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
-    endpoints.for_each(|endpoint| lanes.wake(endpoint, 0, 0));
+    endpoints.for_each(|endpoint| lanes.wake(endpoint, TENANT, 0, 0));
     let mut taken = 0;
     while let Some(grant) = lanes.next_grant() {
         let due: Vec<_> = (0..grant.slots as i64).map(|n| grant.endpoint * 1_000 + n).collect();
@@ -108,12 +110,59 @@ fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
 
 /// Makes one attempt with this result.
 fn attempt(lanes: &mut Lanes, endpoint: i64, trust: LaneTrust) {
-    lanes.wake(endpoint, 0, 0);
+    lanes.wake(endpoint, TENANT, 0, 0);
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.endpoint, endpoint);
     lanes.fetched(&grant, &[-endpoint], None, 0);
     lanes.answered(endpoint, Some(trust));
     lanes.finished(endpoint, -endpoint, None, 0);
+}
+
+/// A tenant has 100 000 due deliveries at 1 000 endpoints, which all answer after ten ticks of virtual time. The single
+/// delivery of another tenant that comes in between is attempted with the next free slot.
+#[test]
+fn tenant_with_many_due_deliveries_delays_no_other_tenant() {
+    const ENDPOINTS: i64 = 1_000;
+    const TOOK: Millis = 10;
+    let (busy, quiet) = (TenantSeq::numbered(2), TenantSeq::numbered(3));
+    let mut lanes = lanes(64, 16);
+    let mut left = vec![100; ENDPOINTS as usize];
+    for endpoint in 0..ENDPOINTS {
+        lanes.wake(endpoint, busy, 0, 0);
+    }
+    let mut in_flight: BTreeMap<Millis, Vec<(i64, i64)>> = BTreeMap::new();
+    let (mut attempts, mut waits) = (0_i64, Vec::new());
+    let mut asked_at = None;
+    for now in 0..20_000 {
+        for (endpoint, delivery) in in_flight.remove(&now).unwrap_or_default() {
+            lanes.answered(endpoint, Some(LaneTrust::Trusted));
+            lanes.finished(endpoint, delivery, None, now);
+        }
+        // The quiet tenant has an event each 50 ticks, at one of its endpoints.
+        if now % 50 == 25 {
+            assert_eq!(asked_at.replace(now), None, "the last event still waits");
+            lanes.wake(ENDPOINTS + now % 4, quiet, now, now);
+        }
+        while let Some(grant) = lanes.next_grant() {
+            let is_quiet = grant.endpoint >= ENDPOINTS;
+            let due = if is_quiet { 1 } else { left[grant.endpoint as usize].min(grant.slots) };
+            let deliveries: Vec<_> = (0..due as i64).map(|n| attempts + n).collect();
+            attempts += due as i64;
+            let more = if is_quiet {
+                waits.push(now - asked_at.take().unwrap());
+                None
+            } else {
+                left[grant.endpoint as usize] -= due;
+                (left[grant.endpoint as usize] > 0).then_some(now)
+            };
+            lanes.fetched(&grant, &deliveries, more, now);
+            let ends = in_flight.entry(now + TOOK).or_default();
+            ends.extend(deliveries.into_iter().map(|delivery| (grant.endpoint, delivery)));
+        }
+    }
+    assert_eq!(left.iter().sum::<usize>(), 0, "the busy tenant's deliveries are made as well");
+    assert_eq!(waits.len(), 400);
+    assert!(waits.iter().all(|wait| *wait <= TOOK), "{waits:?}");
 }
 
 #[test]
@@ -123,9 +172,9 @@ fn suspect_lanes_hold_at_most_three_quarters_of_the_slots() {
     attempt(&mut lanes, 2, LaneTrust::Trusted);
     attempt(&mut lanes, 2, LaneTrust::Suspect);
     assert_eq!(hang(&mut lanes, 100..2_100), 768);
-    lanes.wake(2, 0, 0);
+    lanes.wake(2, TENANT, 0, 0);
     assert_eq!(lanes.next_grant(), None, "a lane that failed last is a suspect");
-    lanes.wake(1, 0, 0);
+    lanes.wake(1, TENANT, 0, 0);
     let grant = lanes.next_grant().unwrap();
     assert_eq!((grant.endpoint, grant.slots), (1, 16), "a trusted lane has all its slots");
 }
@@ -135,7 +184,7 @@ fn trusted_lanes_share_the_slots_that_suspect_lanes_leave() {
     let mut lanes = lanes(1_024, 16);
     (0..48).for_each(|endpoint| attempt(&mut lanes, endpoint, LaneTrust::Trusted));
     hang(&mut lanes, 100..2_100);
-    (0..48).for_each(|endpoint| lanes.wake(endpoint, 0, 0));
+    (0..48).for_each(|endpoint| lanes.wake(endpoint, TENANT, 0, 0));
     let slots: Vec<_> = std::iter::from_fn(|| lanes.next_grant()).map(|grant| grant.slots).collect();
     // Three quarters of the last quarter, in even parts; the first lanes were the only trusted ones.
     assert_eq!(slots.len(), 48);
@@ -145,11 +194,11 @@ fn trusted_lanes_share_the_slots_that_suspect_lanes_leave() {
 #[test]
 fn lane_keeps_its_turn_when_its_trust_changes() {
     let mut lanes = lanes(4, 2);
-    lanes.wake(1, 0, 0);
+    lanes.wake(1, TENANT, 0, 0);
     let grant = lanes.next_grant().unwrap();
     lanes.fetched(&grant, &[10, 11], Some(0), 0);
     lanes.answered(1, Some(LaneTrust::Suspect));
-    lanes.wake(2, 0, 0);
+    lanes.wake(2, TENANT, 0, 0);
     lanes.answered(1, Some(LaneTrust::Trusted));
     assert_eq!([1, 2].map(|_| lanes.next_grant().unwrap().endpoint), [1, 2]);
 }
@@ -157,10 +206,10 @@ fn lane_keeps_its_turn_when_its_trust_changes() {
 #[test]
 fn delivery_revived_while_leased_gets_another_turn() {
     let mut lanes = lanes(100, 2);
-    lanes.wake(1, 0, 0);
+    lanes.wake(1, TENANT, 0, 0);
     let grant = lanes.next_grant().unwrap();
     lanes.fetched(&grant, &[10], None, 0);
-    lanes.revive(1, 0, 0);
+    lanes.revive(1, TENANT, 0, 0);
     // The turn of the wake does not fetch the delivery, because it is still leased.
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.leased, [10]);
@@ -174,9 +223,9 @@ fn delivery_revived_while_leased_gets_another_turn() {
 #[test]
 fn earliest_due_time_sets_the_timer() {
     let mut lanes = lanes(100, 2);
-    lanes.wake(1, 50, 0);
-    lanes.wake(1, 80, 0);
-    lanes.wake(2, 60, 0);
+    lanes.wake(1, TENANT, 50, 0);
+    lanes.wake(1, TENANT, 80, 0);
+    lanes.wake(2, TENANT, 60, 0);
     assert_eq!(lanes.next_timer(), Some(50));
     lanes.advance(49);
     assert_eq!(lanes.next_grant(), None);
@@ -358,7 +407,7 @@ impl LaneModel {
                 let due = self.now + in_ms;
                 let delivery = self.store.len() as i64;
                 self.store.insert(delivery, StoredDelivery { endpoint: *endpoint, round: 0, due: Some(due) });
-                self.lanes.wake(*endpoint, due, self.now);
+                self.lanes.wake(*endpoint, TENANT, due, self.now);
             }
             LaneStep::Grant => self.grant(),
             LaneStep::AnswerFetch(which) if !self.fetches.is_empty() => {
@@ -379,7 +428,7 @@ impl LaneModel {
                 if let Some(row) = self.store.get_mut(&delivery) {
                     row.due = Some(self.now);
                     row.round += 1;
-                    self.lanes.revive(row.endpoint, self.now, self.now);
+                    self.lanes.revive(row.endpoint, TENANT, self.now, self.now);
                 }
             }
             LaneStep::AnswerFetch(_)

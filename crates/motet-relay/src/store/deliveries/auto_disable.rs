@@ -83,7 +83,7 @@ pub(super) fn note(
                 return Ok(None);
             }
             // All deliveries that were kept are due at once.
-            tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+            tx.wake(tenant, endpoint, Wake::Due(tx.due_now));
             return Ok(Some(HoldChange::Recovered));
         }
         Some(FailureClass::Receiver) => {}
@@ -93,7 +93,7 @@ pub(super) fn note(
                 let after_config = tx.due_now.saturating_add(millis(rules.probe_every));
                 let probe_at = if class == FailureClass::Relay { due_at } else { after_config };
                 set(tx, endpoint, FAILING, failures, since, Some(probe_at))?;
-                tx.woken.push((endpoint, Wake::Due(probe_at)));
+                tx.wake(tenant, endpoint, Wake::Due(probe_at));
             }
             return Ok(None);
         }
@@ -112,7 +112,7 @@ pub(super) fn note(
     }
     let probe_at = tx.due_now.saturating_add(millis(rules.probe_every));
     set(tx, endpoint, FAILING, failures, Some(since), Some(probe_at))?;
-    tx.woken.push((endpoint, Wake::Due(probe_at)));
+    tx.wake(tenant, endpoint, Wake::Due(probe_at));
     Ok(Some(if held == FAILING { HoldChange::StillFailing } else { HoldChange::Held(HoldReason::Failing) }))
 }
 

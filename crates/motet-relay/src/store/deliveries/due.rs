@@ -53,7 +53,14 @@ impl DueRow {
         })
     }
 
-    pub(super) fn insert(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// Adds the row, and counts it in the backlog of its endpoint.
+    pub(super) fn insert(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.insert_uncounted(tx.connection)?;
+        tx.backlog.add(self.endpoint, 1);
+        Ok(())
+    }
+
+    fn insert_uncounted(&self, connection: &Connection) -> Result<(), StoreError> {
         let counts = &self.counts;
         connection
             .prepare_cached(
@@ -97,8 +104,8 @@ pub(in crate::store) fn insert_pending(
         .execute(params![tenant, event, endpoint, tx.due_now, tx.wall])?;
     let delivery = tx.connection.last_insert_rowid();
     let counts = DueCounts::default();
-    DueRow { endpoint, due_at: tx.due_now, delivery, event, round: 0, counts }.insert(tx.connection)?;
-    tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+    DueRow { endpoint, due_at: tx.due_now, delivery, event, round: 0, counts }.insert(tx)?;
+    tx.wake(tenant, endpoint, Wake::Due(tx.due_now));
     Ok(())
 }
 
@@ -121,8 +128,22 @@ pub(in crate::store) fn insert_skipped(
     Ok(())
 }
 
-/// Removes the row of a pending delivery from `due`, and returns it. `due_at` is the due time in the row of the delivery.
+/// Removes the row of a pending delivery from `due` and from the backlog of its endpoint, and returns it. `due_at` is the
+/// due time in the row of the delivery.
 pub(super) fn take(
+    tx: &mut Tx<'_>,
+    endpoint: i64,
+    due_at: Millis,
+    delivery: i64,
+) -> Result<Option<DueRow>, StoreError> {
+    let taken = take_uncounted(tx.connection, endpoint, due_at, delivery)?;
+    if taken.is_some() {
+        tx.backlog.add(endpoint, -1);
+    }
+    Ok(taken)
+}
+
+fn take_uncounted(
     connection: &Connection,
     endpoint: i64,
     due_at: Millis,
@@ -181,8 +202,8 @@ fn move_to(
     tables: DueTables,
 ) -> Result<(), StoreError> {
     for row in rows {
-        take(connection, row.endpoint, row.due_at, row.delivery)?;
-        DueRow { due_at, ..*row }.insert(connection)?;
+        take_uncounted(connection, row.endpoint, row.due_at, row.delivery)?;
+        DueRow { due_at, ..*row }.insert_uncounted(connection)?;
         if tables == DueTables::Both {
             connection
                 .prepare_cached("UPDATE deliveries SET due_at = ?2 WHERE seq = ?1 AND state = 0")?

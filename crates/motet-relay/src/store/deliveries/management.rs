@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::due::{self, DueCounts, DueRow};
 use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, MISSING, PENDING, SKIPPED};
 use crate::clock::{Clock, Millis};
 use crate::store::damage::{newest_first, readable};
+use crate::store::events::read_event;
+use crate::store::listing::{EventFilter, ListPage, ScanBudget};
 use crate::store::writer::Tx;
 use crate::store::{Store, StoreError, TenantSeq, Unreadable, Wake};
 
@@ -17,6 +19,7 @@ const REDRIVEN_AT_ONCE: i64 = 256;
 #[derive(Debug)]
 pub(crate) struct DeliveryRow {
     pub(crate) seq: i64,
+    pub(crate) tenant: TenantSeq,
     pub(crate) event: i64,
     /// The type of the event, or the reason why the event cannot be read.
     pub(crate) event_type: Result<String, String>,
@@ -30,13 +33,17 @@ pub(crate) struct DeliveryRow {
     pub(crate) reason: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct DeliveryFilter {
     /// `None` selects the deliveries of all tenants.
     pub(crate) tenant: Option<TenantSeq>,
     pub(crate) event: Option<i64>,
     pub(crate) endpoint: Option<i64>,
     pub(crate) state: Option<DeliveryState>,
+    /// The first digit of the status of the last attempt.
+    pub(crate) status_class: Option<u16>,
+    /// Conditions on the event; its times are those of the last change of the delivery.
+    pub(crate) of_event: EventFilter,
 }
 
 /// The result of a redrive.
@@ -49,7 +56,8 @@ pub(crate) struct Redriven {
 
 const COLUMNS: &str =
     "d.seq, d.event_seq, d.endpoint_seq, d.state, d.attempts, d.due_at, d.updated_at, d.reason,
-     d.last_attempt";
+     d.last_attempt,
+     d.tenant_seq";
 
 /// Maximum number of attempts of a delivery that are returned: the latest.
 const MAX_LOGGED: usize = 1_000;
@@ -87,20 +95,22 @@ impl Store {
         filter: DeliveryFilter,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Result<DeliveryRow, Unreadable>>, StoreError> {
+    ) -> Result<ListPage<DeliveryRow>, StoreError> {
         let damage = Arc::clone(&self.shared.damage);
         let before = before.unwrap_or(i64::MAX);
         let clock = self.clock().clone();
         self.shared
             .readers
             .read(move |connection| {
-                newest_first(
+                let budget = ScanBudget::new();
+                let rows = newest_first(
                     &damage,
                     before,
                     limit,
                     |row: &DeliveryRow| row.seq,
-                    |before, limit, found| list(connection, &clock, filter, before, limit, found),
-                )
+                    |before, limit, found| list(connection, &clock, &filter, &budget, before, limit, found),
+                );
+                Ok(budget.page(rows?))
             })
             .await
     }
@@ -119,7 +129,7 @@ impl Store {
             if !endpoint_exists(tx, endpoint)? {
                 return Ok(Some(false));
             }
-            revive(tx, delivery, endpoint)?;
+            revive(tx, tenant, delivery, endpoint)?;
             Ok(Some(true))
         })
         .await
@@ -147,7 +157,7 @@ impl Store {
                 .collect::<Result<_, _>>()?;
             let taken = letters.len().min(REDRIVEN_AT_ONCE as usize);
             for (delivery, endpoint) in &letters[..taken] {
-                revive(tx, *delivery, *endpoint)?;
+                revive(tx, tenant, *delivery, *endpoint)?;
             }
             Ok(Redriven { redriven: taken, more: letters.len() > taken })
         })
@@ -198,13 +208,13 @@ fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
         .exists([endpoint])?)
 }
 
-fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreError> {
+fn revive(tx: &mut Tx<'_>, tenant: TenantSeq, delivery: i64, endpoint: i64) -> Result<(), StoreError> {
     let known: (i64, Option<Millis>) = tx
         .connection
         .prepare_cached("SELECT state, due_at FROM deliveries WHERE seq = ?1")?
         .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if let (PENDING, Some(due_at)) = known {
-        due::take(tx.connection, endpoint, due_at, delivery)?;
+        due::take(tx, endpoint, due_at, delivery)?;
     }
     let (event, round) = tx
         .connection
@@ -214,69 +224,123 @@ fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreErro
         )?
         .query_row(params![delivery, tx.due_now, tx.wall], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let counts = DueCounts::default();
-    DueRow { endpoint, due_at: tx.due_now, delivery, event, round, counts }.insert(tx.connection)?;
-    tx.woken.push((endpoint, Wake::Revived(tx.due_now)));
+    DueRow { endpoint, due_at: tx.due_now, delivery, event, round, counts }.insert(tx)?;
+    tx.wake(tenant, endpoint, Wake::Revived(tx.due_now));
     Ok(())
+}
+
+/// The rows of an index that a list reads.
+struct Scanned {
+    sql: &'static str,
+    key: Option<i64>,
+}
+
+impl Scanned {
+    /// Returns the index with the fewest rows. Without `INDEXED BY` SQLite would scan all deliveries to find a few. A
+    /// partial index needs the state as a literal.
+    fn of(filter: &DeliveryFilter) -> Self {
+        let tenant = filter.tenant.map(TenantSeq::number);
+        let (sql, key) = match *filter {
+            DeliveryFilter { event: Some(event), .. } => {
+                ("INDEXED BY deliveries_by_event WHERE d.event_seq = ?1", Some(event))
+            }
+            DeliveryFilter { state: Some(DeliveryState::Dead), endpoint: Some(endpoint), .. } => {
+                ("INDEXED BY deliveries_dead WHERE d.endpoint_seq = ?1 AND d.state = 2", Some(endpoint))
+            }
+            DeliveryFilter { state: Some(DeliveryState::Skipped), endpoint: Some(endpoint), .. } => {
+                ("INDEXED BY deliveries_skipped WHERE d.endpoint_seq = ?1 AND d.state = 3", Some(endpoint))
+            }
+            DeliveryFilter { state: Some(DeliveryState::Pending), tenant: Some(_), .. } => {
+                ("INDEXED BY deliveries_pending WHERE d.tenant_seq = ?1 AND d.state = 0", tenant)
+            }
+            DeliveryFilter { endpoint: Some(endpoint), .. } => {
+                ("INDEXED BY deliveries_by_endpoint WHERE d.endpoint_seq = ?1", Some(endpoint))
+            }
+            DeliveryFilter { state: Some(DeliveryState::Dead), tenant: Some(_), .. } => {
+                ("INDEXED BY deliveries_dead_all WHERE d.tenant_seq = ?1 AND d.state = 2", tenant)
+            }
+            DeliveryFilter { state: Some(DeliveryState::Skipped), tenant: Some(_), .. } => {
+                ("INDEXED BY deliveries_skipped_all WHERE d.tenant_seq = ?1 AND d.state = 3", tenant)
+            }
+            DeliveryFilter { tenant: Some(_), .. } => {
+                ("INDEXED BY deliveries_by_tenant WHERE d.tenant_seq = ?1", tenant)
+            }
+            // From the table itself.
+            DeliveryFilter { .. } => ("NOT INDEXED WHERE ?1 IS NULL", None),
+        };
+        Self { sql, key }
+    }
 }
 
 fn list(
     connection: &Connection,
     clock: &Clock,
-    filter: DeliveryFilter,
+    filter: &DeliveryFilter,
+    budget: &ScanBudget,
     before: i64,
     limit: usize,
     found: &mut Vec<Result<DeliveryRow, Unreadable>>,
 ) -> Result<(), StoreError> {
-    // The best index depends on the filters. Without `INDEXED BY` SQLite would scan all deliveries to find a few. A
-    // partial index needs the state as a literal.
-    let index = match filter {
-        DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_by_event",
-        DeliveryFilter { state: Some(DeliveryState::Dead), endpoint: Some(_), .. } => {
-            "INDEXED BY deliveries_dead"
-        }
-        DeliveryFilter { state: Some(DeliveryState::Skipped), endpoint: Some(_), .. } => {
-            "INDEXED BY deliveries_skipped"
-        }
-        DeliveryFilter { state: Some(DeliveryState::Pending), tenant: Some(_), .. } => {
-            "INDEXED BY deliveries_pending"
-        }
-        DeliveryFilter { endpoint: Some(_), .. } => "INDEXED BY deliveries_by_endpoint",
-        DeliveryFilter { state: Some(DeliveryState::Dead), tenant: Some(_), .. } => {
-            "INDEXED BY deliveries_dead_all"
-        }
-        DeliveryFilter { state: Some(DeliveryState::Skipped), tenant: Some(_), .. } => {
-            "INDEXED BY deliveries_skipped_all"
-        }
-        DeliveryFilter { tenant: Some(_), .. } => "INDEXED BY deliveries_by_tenant",
-        // Newest first, from the table itself.
-        DeliveryFilter { .. } => "NOT INDEXED",
-    };
-    let mut sql = format!("SELECT {COLUMNS} FROM deliveries d {index} WHERE d.seq <= :upto");
-    let upto = before - 1;
-    let mut values: Vec<(&str, &dyn ToSql)> = named_params! {":upto": upto, ":limit": limit}.to_vec();
-    if let Some(tenant) = &filter.tenant {
-        sql += " AND d.tenant_seq = :tenant";
-        values.push((":tenant", tenant));
-    }
-    if let Some(event) = &filter.event {
-        sql += " AND d.event_seq = :event";
-        values.push((":event", event));
-    }
-    if let Some(endpoint) = &filter.endpoint {
-        sql += " AND d.endpoint_seq = :endpoint";
-        values.push((":endpoint", endpoint));
-    }
-    if let Some(state) = filter.state {
-        sql += &format!(" AND d.state = {}", state.stored());
-    }
-    sql += " ORDER BY d.seq DESC LIMIT :limit";
+    let Scanned { sql, key } = Scanned::of(filter);
+    let sql = format!("SELECT {COLUMNS} FROM deliveries d {sql} AND d.seq <= ?2 ORDER BY d.seq DESC");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(values.as_slice())?;
-    while let Some(row) = rows.next()? {
+    let mut rows = statement.query(params![key, before - 1])?;
+    let full = found.len() + limit;
+    while found.len() < full
+        && let Some(row) = rows.next()?
+    {
         let seq = row.get(0)?;
-        found.push(readable(from_row(connection, clock, row))?.map_err(|why| Unreadable { seq, why }));
+        match readable(wanted(connection, clock, filter, row))? {
+            Ok(Some(row)) => found.push(Ok(row)),
+            Ok(None) => {}
+            Err(why) => found.push(Err(Unreadable { seq, why })),
+        }
+        if !budget.spend(seq) {
+            break;
+        }
     }
     Ok(())
+}
+
+/// Returns the delivery of a row if all conditions select it.
+fn wanted(
+    connection: &Connection,
+    clock: &Clock,
+    filter: &DeliveryFilter,
+    row: &Row<'_>,
+) -> Result<Option<DeliveryRow>, StoreError> {
+    if filter.tenant.is_some_and(|tenant| row.get(9) != Ok(tenant)) {
+        return Ok(None);
+    }
+    let found = from_row(connection, clock, row)?;
+    let selected = filter.event.is_none_or(|event| event == found.event)
+        && filter.endpoint.is_none_or(|endpoint| endpoint == found.endpoint)
+        && filter.state.is_none_or(|state| state == found.state)
+        && filter.of_event.has_time(found.updated_at);
+    if !selected {
+        return Ok(None);
+    }
+    if let Some(class) = filter.status_class
+        && status_of(connection, row.get(8)?)?.is_none_or(|status| status / 100 != class)
+    {
+        return Ok(None);
+    }
+    let EventFilter { types, channel, tag, .. } = filter.of_event.clone();
+    let of_event = EventFilter { types, channel, tag, since: None, until: None };
+    if !of_event.is_empty() {
+        // An event that cannot be read has no type and no channel.
+        let event = readable(read_event(connection, found.event))?;
+        if !matches!(event, Ok(Some(event)) if of_event.takes(&event)) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(found))
+}
+
+/// Returns the status of an attempt, if it had a response.
+fn status_of(connection: &Connection, attempt: Option<i64>) -> Result<Option<u16>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT status FROM attempts WHERE seq = ?1")?;
+    Ok(statement.query_row([attempt], |row| row.get(0)).optional()?.flatten())
 }
 
 /// Returns the type of a delivery's event, or the reason why the event cannot be read.
@@ -298,6 +362,7 @@ fn from_row(connection: &Connection, clock: &Clock, row: &Row<'_>) -> Result<Del
     };
     Ok(DeliveryRow {
         seq: row.get(0)?,
+        tenant: row.get(9)?,
         event: row.get(1)?,
         event_type: event_type(connection, row.get(1)?)?,
         endpoint: row.get(2)?,

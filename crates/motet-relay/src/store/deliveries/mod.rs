@@ -42,15 +42,6 @@ pub(crate) enum DeliveryState {
 }
 
 impl DeliveryState {
-    const fn stored(self) -> i64 {
-        match self {
-            Self::Pending => PENDING,
-            Self::Delivered => DELIVERED,
-            Self::Dead => DEAD,
-            Self::Skipped => SKIPPED,
-        }
-    }
-
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",

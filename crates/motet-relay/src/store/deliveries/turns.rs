@@ -17,7 +17,7 @@ use crate::store::endpoints::{OldSecrets, parse_secret};
 use crate::store::events::read_event;
 use crate::store::policy::{self, EndpointPolicy};
 use crate::store::writer::Tx;
-use crate::store::{EventRow, Store, StoreError, TenantSeq, Wake};
+use crate::store::{EndpointWake, EventRow, Store, StoreError, TenantSeq, Wake};
 
 /// Number of deliveries of a deleted endpoint that become dead letters in one commit: few enough that other callers of
 /// the commit do not notice.
@@ -148,25 +148,27 @@ pub(crate) enum DeliveryVerdict {
 
 impl Store {
     /// Returns a wake for each endpoint that has pending deliveries.
-    pub(crate) async fn pending_endpoints(&self) -> Result<Vec<(i64, Wake)>, StoreError> {
+    pub(crate) async fn pending_endpoints(&self) -> Result<Vec<EndpointWake>, StoreError> {
         self.shared
             .dispatch_readers
             .read(|connection| {
-                let mut endpoints = connection
-                    .prepare_cached("SELECT seq, deleted_at IS NOT NULL FROM endpoints ORDER BY seq")?;
+                // The rows of a deleted tenant are deleted, and become no dead letters.
+                let mut endpoints = connection.prepare_cached(
+                    "SELECT seq, deleted_at IS NOT NULL, tenant_seq FROM endpoints
+                     WHERE tenant_seq NOT IN (SELECT seq FROM tenants WHERE deleted_at IS NOT NULL) ORDER BY seq",
+                )?;
                 let mut earliest =
                     connection.prepare_cached("SELECT min(due_at) FROM due WHERE endpoint_seq = ?1")?;
                 let mut pending = Vec::new();
                 let mut rows = endpoints.query([])?;
                 while let Some(row) = rows.next()? {
-                    let (endpoint, is_deleted): (i64, bool) = (row.get(0)?, row.get(1)?);
+                    let (endpoint, is_deleted, tenant): (i64, bool, _) = (row.get(0)?, row.get(1)?, row.get(2)?);
                     let due = earliest.query_row([endpoint], |row| row.get::<_, Option<Millis>>(0));
                     // The turn of the endpoint finds the damage again, and requests a rebuild.
                     let due = readable(due.map_err(StoreError::from))?.unwrap_or(Some(0));
-                    match due {
-                        Some(_) if is_deleted => pending.push((endpoint, Wake::Deleted)),
-                        Some(due) => pending.push((endpoint, Wake::Due(due))),
-                        None => {}
+                    if let Some(due) = due {
+                        let wake = if is_deleted { Wake::Deleted } else { Wake::Due(due) };
+                        pending.push(EndpointWake::new(tenant, endpoint, wake));
                     }
                 }
                 Ok(pending)
@@ -291,7 +293,7 @@ impl Store {
                 Err(StoreError::Corrupt(why)) => {
                     self.shared.damage.note(&why);
                     let DueRow { due_at, delivery, .. } = row;
-                    self.write(1, move |tx| due::take(tx.connection, endpoint, due_at, delivery)).await?;
+                    self.write(1, move |tx| due::take(tx, endpoint, due_at, delivery)).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -310,7 +312,7 @@ fn some_pending(tx: &Tx<'_>, endpoint: i64) -> Result<Vec<DueRow>, StoreError> {
 /// Moves a pending delivery of a deleted endpoint to the dead letters. Returns the delivery and its event.
 fn set_dead_letter(tx: &mut Tx<'_>, row: &DueRow) -> Result<Option<(i64, i64)>, StoreError> {
     let DueRow { endpoint, due_at, delivery, event, .. } = *row;
-    due::take(tx.connection, endpoint, due_at, delivery)?;
+    due::take(tx, endpoint, due_at, delivery)?;
     Ok(set_dead(tx, endpoint, delivery, DELETED)?.then_some((delivery, event)))
 }
 
@@ -334,7 +336,7 @@ fn set_dead(tx: &mut Tx<'_>, endpoint: i64, delivery: i64, reason: &str) -> Resu
 /// Moves an unreadable delivery to the dead letters. Returns `false` if it is not pending.
 fn give_up(tx: &mut Tx<'_>, unreadable: &UnreadableDelivery) -> Result<bool, StoreError> {
     let UnreadableDelivery { delivery, endpoint, due_at, ref why, .. } = *unreadable;
-    due::take(tx.connection, endpoint, due_at, delivery)?;
+    due::take(tx, endpoint, due_at, delivery)?;
     set_dead(tx, endpoint, delivery, why)
 }
 
@@ -511,7 +513,7 @@ fn record(
     let failed_elsewhere = is_whole && health.is_none() && attempt.class.is_some();
     let Some(stored) = StoredDelivery::find(tx.connection, delivery)? else {
         // Its tenant was deleted, unless it is still pending.
-        return match due::take(tx.connection, endpoint, outcome.due_at, delivery)? {
+        return match due::take(tx, endpoint, outcome.due_at, delivery)? {
             None => Ok(RecordedAttempt { retry_at: None, is_dead: false, change: None }),
             Some(_) => Err(StoreError::Corrupt(format!("delivery {delivery} is missing"))),
         };
@@ -522,7 +524,7 @@ fn record(
     let applies = is_current || next.state == DELIVERED;
     let mut counts = DueCounts::default();
     if let (true, PENDING, Some(due_at)) = (applies, stored.state, stored.due_at) {
-        counts = due::take(tx.connection, endpoint, due_at, delivery)?.map_or(counts, |row| row.counts);
+        counts = due::take(tx, endpoint, due_at, delivery)?.map_or(counts, |row| row.counts);
     }
     let is_manual = is_current && round > 0 && counts == DueCounts::default();
     let in_a_row = if by_relay && is_current { counts.relay_attempts + 1 } else { u32::from(by_relay) };
@@ -532,7 +534,7 @@ fn record(
             relay_attempts: in_a_row,
             relay_since: by_relay.then(|| counts.relay_since.unwrap_or(tx.due_now)),
         };
-        DueRow { endpoint, due_at, delivery, event: stored.event, round, counts }.insert(tx.connection)?;
+        DueRow { endpoint, due_at, delivery, event: stored.event, round, counts }.insert(tx)?;
     }
     let last_attempt = if is_whole {
         let previous = stored.last_attempt;
@@ -567,9 +569,9 @@ fn record(
 
 /// Records an outcome whose delivery cannot be read or written. After a success the delivery is not sent again. After any
 /// failure it is due again: as a dead letter it would not be visible.
-fn record_in_due(tx: &Tx<'_>, outcome: &AttemptOutcome) -> Result<RecordedAttempt, StoreError> {
+fn record_in_due(tx: &mut Tx<'_>, outcome: &AttemptOutcome) -> Result<RecordedAttempt, StoreError> {
     let AttemptOutcome { delivery, endpoint, due_at, ref attempt, ref verdict, .. } = *outcome;
-    let row = due::take(tx.connection, endpoint, due_at, delivery)?;
+    let row = due::take(tx, endpoint, due_at, delivery)?;
     let retry_at = match verdict {
         DeliveryVerdict::Delivered => None,
         DeliveryVerdict::Retry(at) => Some(*at),
@@ -583,7 +585,7 @@ fn record_in_due(tx: &Tx<'_>, outcome: &AttemptOutcome) -> Result<RecordedAttemp
             relay_attempts: if by_relay { row.counts.relay_attempts + 1 } else { 0 },
             relay_since: by_relay.then(|| row.counts.relay_since.unwrap_or(tx.due_now)),
         };
-        DueRow { due_at, counts, ..row }.insert(tx.connection)?;
+        DueRow { due_at, counts, ..row }.insert(tx)?;
     }
     Ok(RecordedAttempt { retry_at, is_dead: false, change: None })
 }

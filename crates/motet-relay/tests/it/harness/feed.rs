@@ -39,7 +39,12 @@ pub(crate) struct Feed {
 impl Feed {
     /// Opens a feed, which must succeed, and waits for its first id.
     pub(crate) async fn open(client: &Client, query: &str, last_id: Option<&str>) -> Self {
-        let mut feed = match Self::try_open(client, query, last_id).await {
+        Self::open_at(client, &format!("/v1/events/feed{query}"), last_id).await
+    }
+
+    /// Like [`Feed::open`], for the feed at this path.
+    pub(crate) async fn open_at(client: &Client, path: &str, last_id: Option<&str>) -> Self {
+        let mut feed = match Self::try_open_at(client, path, last_id).await {
             Ok(feed) => feed,
             Err(answer) => panic!("{}: {}", answer.status, answer.text()),
         };
@@ -54,7 +59,11 @@ impl Feed {
         query: &str,
         last_id: Option<&str>,
     ) -> Result<Self, Answer> {
-        let mut request = http::Request::get(format!("http://{}/v1/events/feed{query}", client.address))
+        Self::try_open_at(client, &format!("/v1/events/feed{query}"), last_id).await
+    }
+
+    async fn try_open_at(client: &Client, path: &str, last_id: Option<&str>) -> Result<Self, Answer> {
+        let mut request = http::Request::get(format!("http://{}{path}", client.address))
             .header(AUTHORIZATION, format!("Bearer {}", client.key));
         if let Some(id) = last_id {
             request = request.header("last-event-id", id);
