@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -304,6 +304,10 @@ fn ndjson(answers: &[LineAnswer]) -> Result<Response, Problem> {
     let mut response =
         (status, [(CONTENT_TYPE, HeaderValue::from_static(NDJSON))], Bytes::from(body)).into_response();
     problem::add_headers(status, response.headers_mut());
+    let longest = answers.iter().filter_map(|answer| answer.retry_after).max();
+    if let Some(seconds) = longest.filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     Ok(response)
 }
 

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::tenant::id_of;
 use super::views::DeliveryView;
 use crate::ids::{IdKind, Ids};
-use crate::store::{Backlog, DeliveryFilter, EndpointRow, HoldReason};
+use crate::store::{Backlog, DeliveryFilter, EndpointRow, HoldReason, TenantNames};
 
 const NEWEST: i64 = 100;
 const LATEST: usize = 25;
@@ -47,6 +47,7 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
     let deliveries: Vec<_> = views.collect();
     let page = render(
         ids,
+        api.store.tenant_names(),
         api.store.health().await.err().map(|problem| problem.to_string()),
         api.store.is_paused().await?,
         &endpoints,
@@ -64,6 +65,7 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
 
 fn render(
     ids: Ids,
+    names: &TenantNames,
     problem: Option<String>,
     is_paused: bool,
     endpoints: &[(EndpointRow, Backlog)],
@@ -80,13 +82,15 @@ fn render(
     if endpoints.is_empty() {
         page += "<p class=dim>None yet: <code>POST /v1/endpoints</code> makes one.</p>\n";
     } else {
-        page += "<table><tr><th>Endpoint<th>URL<th>Event types<th>State<th class=n>Pending<th class=n>Overdue<th class=n>Dead</tr>\n";
+        page += "<table><tr><th>Endpoint<th>Tenant<th>URL<th>Event types<th>State<th class=n>Pending<th class=n>Overdue<th class=n>Dead</tr>\n";
         for (endpoint, backlog) in endpoints {
             let patterns = endpoint.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
             writeln!(
                 page,
-                "<tr><td><code>{}</code><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{:.1} s<td class=\"n{}\">{}</tr>",
+                "<tr><td><code>{}</code><td>{}<td>{}<td>{}<td>{}<td class=n>{}<td class=n>{:.1} s<td class=\"n{}\">{}</tr>",
                 ids.format(IdKind::Endpoint, endpoint.seq),
+                // A tenant that was deleted just now has no name.
+                names.id_of(endpoint.tenant).as_deref().unwrap_or_default(),
                 Escaped(&endpoint.url),
                 Escaped(&patterns),
                 match (endpoint.enabled, endpoint.held, endpoint.paused) {

@@ -67,7 +67,7 @@ pub(crate) use self::quotas::{Quota, QuotaExceeded};
 use self::readers::Readers;
 use self::space::StoreSpace;
 use self::tail::EventTail;
-use self::tenant_names::TenantNames;
+pub(crate) use self::tenant_names::TenantNames;
 pub(crate) use self::tenants::{NewTenant, PauseTarget, TenantChange, TenantRow, TenantSeq};
 use self::wakes::Wakes;
 pub(crate) use self::wakes::{EndpointWake, Wake};
@@ -175,7 +175,7 @@ impl Store {
         let newest = Self::newest_event(&connection).map_err(|e| OpenError::sql(&database, e))?;
         let tail = Arc::new(EventTail::new(newest.unwrap_or(0)));
         let failed = |error: StoreError| OpenError::directory(&database, io::Error::other(error));
-        let names = Arc::new(TenantNames::load(&connection).map_err(failed)?);
+        let names = Arc::new(TenantNames::load(&connection, &damage).map_err(failed)?);
         let backlogs = Arc::new(Backlogs::default());
         // If `due` is damaged, the first turn that finds it requests a rebuild, which counts again.
         if let Err(why) = damage::readable(backlogs.count(&connection)).map_err(failed)? {

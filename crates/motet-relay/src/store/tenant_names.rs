@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rusqlite::Connection;
 
+use super::damage::{Damage, end_of_damage, readable};
 use super::{StoreError, TenantSeq};
 
 /// The tenants that are not deleted. Changed by each commit that creates or deletes a tenant, before its callers get
@@ -26,16 +27,22 @@ pub(super) enum NameChange {
 }
 
 impl TenantNames {
-    pub(super) fn load(connection: &Connection) -> Result<Self, StoreError> {
+    /// Loads the tenants. A tenant that cannot be read is unknown until the next start, and its damage is noted.
+    pub(super) fn load(connection: &Connection, damage: &Damage) -> Result<Self, StoreError> {
         let names = Self::default();
-        let mut statement = connection.prepare("SELECT seq, id FROM tenants WHERE deleted_at IS NULL")?;
-        let mut rows = statement.query([])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(NameChange::Created(row.get(0)?, row.get::<_, String>(1)?.into()));
+        let mut from = 0;
+        loop {
+            let mut found = Vec::new();
+            let read = readable(read_from(connection, from, &mut found))?;
+            let upto = found.last().map_or(from - 1, |(tenant, _)| tenant.number());
+            names.apply(found.into_iter().map(|(tenant, id)| NameChange::Created(tenant, id)).collect());
+            let Err(why) = read else { return Ok(names) };
+            damage.note(&why);
+            // Continues after the rows that cannot be read.
+            let next = |distance| first_from(connection, upto.saturating_add(distance));
+            let Some(distance) = end_of_damage(i64::MAX - upto.max(0), next)? else { return Ok(names) };
+            from = upto + distance.max(2);
         }
-        names.apply(found);
-        Ok(names)
     }
 
     /// Returns the tenant with this id.
@@ -67,6 +74,31 @@ impl TenantNames {
             }
         }
     }
+}
+
+/// Reads the tenants from the number `from` on.
+fn read_from(
+    connection: &Connection,
+    from: i64,
+    found: &mut Vec<(TenantSeq, Arc<str>)>,
+) -> Result<(), StoreError> {
+    let sql = "SELECT seq, id, deleted_at IS NULL FROM tenants NOT INDEXED WHERE seq >= ?1 ORDER BY seq";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([from])?;
+    while let Some(row) = rows.next()? {
+        if row.get(2)? {
+            found.push((row.get(0)?, row.get::<_, String>(1)?.into()));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the first tenant with the number `seq` or a higher one.
+fn first_from(connection: &Connection, seq: i64) -> Result<(), StoreError> {
+    let sql = "SELECT id FROM tenants NOT INDEXED WHERE seq >= ?1 ORDER BY seq LIMIT 1";
+    // Only the error matters.
+    let _there_is_one = connection.prepare_cached(sql)?.query([seq])?.next()?.is_some();
+    Ok(())
 }
 
 #[cfg(test)]

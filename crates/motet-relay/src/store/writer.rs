@@ -188,6 +188,7 @@ impl Writer {
             .map_err(|error| OpenError::directory(database, error))?;
         let quotas = readable(QuotaCounters::load(&connection, clock.wall()));
         let quotas = quotas.map_err(|error| OpenError::directory(database, io::Error::other(error)))?;
+        let counting = quotas.is_ok();
         let quotas = quotas.unwrap_or_else(|why| {
             listeners.damage.note(&why);
             QuotaCounters::default()
@@ -200,6 +201,7 @@ impl Writer {
             routes: Routes::new(fan_out.clone()),
             clock,
             quotas,
+            counting,
             listeners,
             space,
             seen_time: 0,
@@ -335,6 +337,8 @@ struct Committer {
     checkpointer: Checkpointer,
     routes: Routes,
     quotas: QuotaCounters,
+    /// `false` if the roll-ups are damaged.
+    counting: bool,
     clock: Clock,
     listeners: CommitListeners,
     write_error: Arc<Mutex<Option<StoreError>>>,
@@ -423,7 +427,7 @@ impl Committer {
         jobs: Vec<Job>,
         answers: &mut Vec<Result<(), StoreError>>,
     ) -> Result<Committed, StoreError> {
-        let connection = &self.connection;
+        let (connection, counting) = (&self.connection, &mut self.counting);
         let run =
             |sql| -> Result<(), StoreError> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
         let mut tx = Tx {
@@ -465,9 +469,13 @@ impl Committer {
                 answers.push(answer);
                 run("RELEASE job")?;
             }
-            // Statistics are not worth a commit: a damaged row of them is noted.
-            if let Err(why) = readable(tx.counts.write(connection, tx.wall))? {
-                tx.damage.note(&why);
+            if *counting && let Err(why) = readable(tx.counts.write(connection, tx.wall))? {
+                // This commit fails, because SQLite refuses it after damage. No later commit fails for statistics.
+                tracing::error!(
+                    why,
+                    "the counts per minute are damaged; relay counts nothing until the next start"
+                );
+                *counting = false;
             }
             run("COMMIT").map_err(|error| match error {
                 StoreError::Io(why) => StoreError::Unsure(why),

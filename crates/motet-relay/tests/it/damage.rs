@@ -200,3 +200,52 @@ async fn damaged_page_of_due_times_stops_no_delivery() {
     assert_eq!(arrived, EVENTS);
     relay.log_line("due times of deliveries were damaged and have been rebuilt").await;
 }
+
+#[tokio::test]
+async fn damaged_page_of_tenants_hides_only_the_tenants_on_it() {
+    const TENANTS: usize = 200;
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    relay.client().endpoint(&receiver).await;
+    for n in 0..TENANTS {
+        let body = json!({"metadata": {"filler": "x".repeat(100)}});
+        let answer = relay.client().put(&format!("/v1/tenants/t{n}"), body).await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+    }
+    relay.stop().await;
+    let lost = overwrite_a_page_of(&home, "tenants");
+    let relay = Relay::start_in(&home, &[]).await;
+    let client = relay.client();
+    let mut found = 0;
+    for n in 0..TENANTS {
+        let answer = client.get(&format!("/v1/tenants/t{n}")).await;
+        assert!(matches!(answer.status, StatusCode::OK | StatusCode::NOT_FOUND), "{}", answer.text());
+        found += usize::from(answer.status == StatusCode::OK);
+    }
+    assert_eq!(found, TENANTS - lost);
+    client.publish("still.delivered", json!({})).await;
+    receiver.hits_at_least(1).await;
+    eventually("the damage to be in /readyz", || async {
+        let ready = client.get("/readyz").await;
+        (ready.status == StatusCode::SERVICE_UNAVAILABLE && ready.problem().contains("damaged")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn damaged_page_of_the_counts_per_minute_stops_nothing() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    relay.client().endpoint(&receiver).await;
+    let first = relay.client().publish("first", json!({})).await;
+    relay.client().delivery_in_state(&first, "delivered").await;
+    relay.stop().await;
+    overwrite_a_page_of(&home, "rollups");
+    let relay = Relay::start_in(&home, &[]).await;
+    for n in 0..3 {
+        let event = relay.client().publish("next", json!(n)).await;
+        relay.client().delivery_in_state(&event, "delivered").await;
+    }
+}
