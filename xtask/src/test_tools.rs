@@ -1,15 +1,25 @@
-//! The tools of the tests beyond Rust: the Standard Webhooks reference library, in a Python environment of
-//! the project's own under `target/`, the programs of a PostgreSQL server, and nginx.
+//! The tools of the tests beyond Rust: the Standard Webhooks reference library and published clients of Svix, in folders
+//! of the project's own under `target/`, the programs of a PostgreSQL server, and nginx.
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::shell::{root, run, say};
 
-const REFERENCE_LIBRARY: &str = "standardwebhooks==1.1.0";
-const DEBIAN_PACKAGES: [&str; 2] = ["python3", "python3-venv"];
+/// Python environments, each with the package that is installed in it.
+const PYTHON: [(&str, &str); 3] = [
+    ("python", "standardwebhooks==1.1.0"),
+    ("svix-python-1", "svix==1.99.1"),
+    ("svix-python-2", "svix==2.9.1"),
+];
+const PYTHON_OF_DEBIAN: [&str; 2] = ["python3", "python3-venv"];
+
+/// Folders with a package of npm.
+const JAVASCRIPT: [(&str, &str); 2] =
+    [("svix-javascript-1", "svix@1.99.1"), ("svix-javascript-2", "svix@2.5.0")];
+const JAVASCRIPT_OF_DEBIAN: [&str; 2] = ["nodejs", "npm"];
 
 /// Installs the missing tools.
 pub(crate) fn install() -> Result<(), String> {
@@ -19,7 +29,13 @@ pub(crate) fn install() -> Result<(), String> {
     if !has_nginx() {
         unpack_nginx()?;
     }
-    install_reference_library()
+    for (folder, package) in PYTHON {
+        install_python(&tools().join(folder), package)?;
+    }
+    for (folder, package) in JAVASCRIPT {
+        install_javascript(&tools().join(folder), package)?;
+    }
+    Ok(())
 }
 
 /// Where the tests look for it too: in the path, and where Debian has it.
@@ -40,7 +56,7 @@ fn in_path() -> Vec<PathBuf> {
 }
 
 fn nginx() -> PathBuf {
-    root().join("target/test-tools/nginx")
+    tools().join("nginx")
 }
 
 /// Unpacks Debian's package of nginx, which is not installed: that would start it, now and at each start of the machine.
@@ -62,29 +78,48 @@ fn unpack_nginx() -> Result<(), String> {
     run(Command::new(folder.join("usr/sbin/nginx")).arg("-v"))
 }
 
-fn install_reference_library() -> Result<(), String> {
-    let environment = environment();
-    let stamp = environment.join("installed");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REFERENCE_LIBRARY) {
-        return Ok(());
-    }
-    let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment));
-    if let Err(first) = make() {
-        install_packages(&DEBIAN_PACKAGES).map_err(|why| format!("{first}\n{why}"))?;
-        make()?;
-    }
-    run(Command::new(environment.join("bin/pip")).args([
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        REFERENCE_LIBRARY,
-    ]))?;
-    fs::write(&stamp, REFERENCE_LIBRARY).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+/// Installs a Python package into an environment of its own, unless it is installed.
+fn install_python(environment: &Path, package: &str) -> Result<(), String> {
+    installed_once(environment, package, || {
+        let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment));
+        if let Err(first) = make() {
+            install_packages(&PYTHON_OF_DEBIAN).map_err(|why| format!("{first}\n{why}"))?;
+            make()?;
+        }
+        let options = ["install", "--quiet", "--disable-pip-version-check", package];
+        run(Command::new(environment.join("bin/pip")).args(options))
+    })
 }
 
-/// Where the tests look for it too.
-fn environment() -> PathBuf {
-    root().join("target/test-tools/python")
+/// Installs a package of npm into a folder of its own, unless it is installed.
+fn install_javascript(folder: &Path, package: &str) -> Result<(), String> {
+    installed_once(folder, package, || {
+        if !in_path().into_iter().any(|path| path.join("npm").is_file()) {
+            install_packages(&JAVASCRIPT_OF_DEBIAN)?;
+        }
+        fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+        let options = ["install", "--silent", "--no-audit", "--no-fund", "--prefix"];
+        run(Command::new("npm").args(options).arg(folder).arg(package))
+    })
+}
+
+/// Installs a package, unless a file in the folder names this version.
+fn installed_once(
+    folder: &Path,
+    package: &str,
+    install: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let stamp = folder.join("installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == package) {
+        return Ok(());
+    }
+    install()?;
+    fs::write(&stamp, package).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+}
+
+/// Where the tests look for the tools too.
+fn tools() -> PathBuf {
+    root().join("target/test-tools")
 }
 
 /// Installs packages if that needs no password; otherwise the error names the packages to install.

@@ -22,7 +22,7 @@ impl IdKind {
             Self::Delivery => "dlv_",
             Self::Endpoint => "ep_",
             Self::Attempt => "atmpt_",
-            Self::Tenant => "tnt_",
+            Self::Tenant => "app_",
             Self::Replay => "rpl_",
         }
     }

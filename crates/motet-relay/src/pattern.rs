@@ -19,10 +19,12 @@ pub enum EventTypeError {
     #[error("has {0} characters; at most {MAX_TYPE_LENGTH} are allowed")]
     TooLong(usize),
     /// Two dots follow each other, or the text begins or ends with a dot.
-    #[error("has an empty segment; write segments of letters, digits and '_' with single dots between them")]
+    #[error(
+        "has an empty segment; write segments of letters, digits, '_' and '-' with single dots between them"
+    )]
     EmptySegment,
-    /// A character is not a letter, a digit or `_`.
-    #[error("has {0:?}; segments are made of ASCII letters, digits and '_'")]
+    /// A character is not a letter, a digit, `_` or `-`.
+    #[error("has {0:?}; segments are made of ASCII letters, digits, '_' and '-'")]
     BadCharacter(char),
     /// `*` is part of a longer segment, or `>` is not at the end.
     #[error("has a misplaced wildcard; '*' stands for one whole segment, and '>' for one or more at the end")]
@@ -38,7 +40,7 @@ impl From<PatternError> for EventTypeError {
     }
 }
 
-/// The type of an event: segments of `[A-Za-z0-9_]` joined by dots, as in `user.created`.
+/// The type of an event: segments of `[A-Za-z0-9_-]` joined by dots, as in `user.created`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EventType(String);
 
@@ -134,7 +136,7 @@ fn check_segment(segment: &str) -> Result<(), EventTypeError> {
     if segment.is_empty() {
         return Err(EventTypeError::EmptySegment);
     }
-    match segment.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '_')) {
+    match segment.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(*c, '_' | '-'))) {
         Some(bad) => Err(EventTypeError::BadCharacter(bad)),
         None => Ok(()),
     }
@@ -175,6 +177,8 @@ mod tests {
             ("user.*.changed", "user.email.changed", true),
             ("user.*.changed", "user.email.sent", false),
             ("user.*.>", "user.email.changed.twice", true),
+            ("user-account.*", "user-account.re-opened", true),
+            ("user.*", "user-account.opened", false),
         ];
         for (pattern, event_type, selected) in table {
             let got = Pattern::parse(pattern).unwrap().matches(&EventType::parse(event_type).unwrap());
@@ -193,7 +197,7 @@ mod tests {
             (".a", EventTypeError::EmptySegment),
             ("a..b", EventTypeError::EmptySegment),
             ("a b", EventTypeError::BadCharacter(' ')),
-            ("a-b", EventTypeError::BadCharacter('-')),
+            ("a+b", EventTypeError::BadCharacter('+')),
             ("é", EventTypeError::BadCharacter('é')),
             ("a\nb", EventTypeError::BadCharacter('\n')),
             (">.a", EventTypeError::MisplacedWildcard),
@@ -243,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_does_not_panic_and_a_type_matches_itself(text in "(?s:.){0,12}|[a.*>_]{0,12}") {
+        fn parsing_any_text_does_not_panic_and_a_type_matches_itself(text in "(?s:.){0,12}|[a.*>_-]{0,12}") {
             let event_type = EventType::parse(&text);
             let pattern = Pattern::parse(&text);
             if let (Ok(pattern), Ok(event_type)) = (&pattern, &event_type) {

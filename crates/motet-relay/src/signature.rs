@@ -11,12 +11,12 @@ use sha2::Sha256;
 use thiserror::Error;
 
 const PREFIX: &str = "whsec_";
-/// Key lengths that the specification allows, in bytes.
-const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Allowed lengths of a key in bytes: up to 64 in the specification, and up to 75 in Svix.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=75;
 
 /// A text is not a signing secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("a secret must be 'whsec_' followed by the base64 of 24 to 64 bytes")]
+#[error("a secret must be 'whsec_' followed by the base64 of 24 to 75 bytes")]
 pub struct SecretError;
 
 /// The signing secret of an endpoint. `Debug` does not show it.
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn malformed_secrets_are_refused() {
         let short = format!("whsec_{}", STANDARD.encode([0; 23]));
-        let long = format!("whsec_{}", STANDARD.encode([0; 65]));
+        let long = format!("whsec_{}", STANDARD.encode([0; 76]));
         for text in ["", "whsec_", "whsec_!!!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &short, &long] {
             assert_eq!(Secret::parse(text), Err(SecretError), "{text}");
         }

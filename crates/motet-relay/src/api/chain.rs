@@ -1,7 +1,7 @@
 //! The middleware of all requests, as chains.
 //!
 //! ```text
-//! everything: count > require_host > bound_answers > catch_panic
+//! everything: count > translate_errors > require_host > bound_answers > catch_panic
 //! /v1:        no_store > refuse_when_crowded > require_bearer > refuse_when_stopping > handler
 //! ```
 
@@ -19,6 +19,7 @@ use super::ApiKeys;
 use super::auth::require_bearer;
 use super::memory::{MemoryBudget, bound_answers};
 use super::problem::Problem;
+use super::svix::translate_errors;
 
 /// A chain as a layer of a router.
 type Layer = ChainLayer<Request, Response>;
@@ -27,7 +28,11 @@ type Layer = ChainLayer<Request, Response>;
 pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay; the log has the details");
     // `count` is outside of `catch_panic`, so a panic is counted as the response that it becomes.
-    let chain = Chain::new().with(count).with(require_host).with(with_state(memory, bound_answers));
+    let chain = Chain::new()
+        .with(count)
+        .with(translate_errors)
+        .with(require_host)
+        .with(with_state(memory, bound_answers));
     bridge::layer(chain.with(catch_panic_with(move |panicked| bug(panicked).into_response())))
 }
 
@@ -35,6 +40,20 @@ pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
 pub(super) fn around_api(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
     let chain = Chain::new().with(no_store).with(refuse_when_crowded);
     let chain = chain.with(with_state(api_keys, require_bearer));
+    bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
+}
+
+/// Returns the layer around the routes of Svix's clients. They do not look at the rights of a key: only a key that may do
+/// everything, for all tenants, may pass.
+pub(super) fn around_svix(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
+    let chain = Chain::new().with(no_store).with(refuse_when_crowded);
+    let chain = chain.with(with_state(api_keys, require_bearer));
+    bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
+}
+
+/// Returns the layer around routes that need no API key.
+pub(super) fn around_open(readiness: Arc<Readiness>) -> Layer {
+    let chain = Chain::new().with(no_store).with(refuse_when_crowded);
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
 }
 
@@ -133,7 +152,10 @@ mod tests {
     #[test]
     fn middleware_chains_hold_the_listed_parts_in_order() {
         let all = around_all(Arc::new(MemoryBudget::new()));
-        assert_eq!(format!("{all:?}"), "ChainLayer(count > require_host > bound_answers > catch_panic)");
+        assert_eq!(
+            format!("{all:?}"),
+            "ChainLayer(count > translate_errors > require_host > bound_answers > catch_panic)"
+        );
         let api_keys = Arc::new(ApiKeys::default());
         let api = around_api(api_keys, Arc::new(Readiness::new()));
         assert_eq!(

@@ -30,7 +30,7 @@ use crate::store::{
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_PATTERNS: usize = 64;
-const MAX_CHANNELS: usize = 10;
+pub(super) const MAX_CHANNELS: usize = 10;
 const MAX_DESCRIPTION_BYTES: usize = 1_024;
 const MAX_HEADERS: usize = 32;
 const MAX_HEADER_BYTES: usize = 4_096;
@@ -181,27 +181,32 @@ pub(super) async fn update(
 ) -> Result<JsonResponse<EndpointView>, Problem> {
     let seq = parse_id(&api, &id)?;
     let change = change(update, &api.guard)?;
-    let UpdatedEndpoint { row, switched, url_changed } =
-        api.store.update_endpoint(tenant.seq, seq, change).await?.ok_or_else(|| unknown(&id))?;
+    let updated = api.store.update_endpoint(tenant.seq, seq, change).await?.ok_or_else(|| unknown(&id))?;
+    follow_up(&api, &id, &updated).await;
+    Ok(JsonResponse(view(&api, &updated.row)?))
+}
+
+/// Does the work that a change of an endpoint leaves.
+pub(super) async fn follow_up(api: &ApiState, id: &str, updated: &UpdatedEndpoint) {
+    let UpdatedEndpoint { row, switched, url_changed } = updated;
     // In steps, between other commits. If a step fails or this future is dropped, the remaining deliveries keep their
     // due times.
-    let mut may_be_more = url_changed;
+    let mut may_be_more = *url_changed;
     while may_be_more {
-        may_be_more = api.store.retry_now(tenant.seq, seq).await.unwrap_or_else(|error| {
+        may_be_more = api.store.retry_now(row.tenant, row.seq).await.unwrap_or_else(|error| {
             tracing::warn!(%error, endpoint = id, "cannot make the deliveries of a changed URL due now; they keep their due times");
             false
         });
     }
     match switched {
-        Some(true) => {
-            api.lifecycle.post(|| EndpointEnabled { endpoint: id, reason: EnabledReason::Requested });
-        }
-        Some(false) => {
-            api.lifecycle.post(|| EndpointDisabled { endpoint: id, reason: DisabledReason::Requested });
-        }
+        Some(true) => api
+            .lifecycle
+            .post(|| EndpointEnabled { endpoint: id.to_owned(), reason: EnabledReason::Requested }),
+        Some(false) => api
+            .lifecycle
+            .post(|| EndpointDisabled { endpoint: id.to_owned(), reason: DisabledReason::Requested }),
         None => {}
     }
-    Ok(JsonResponse(view(&api, &row)?))
 }
 
 pub(super) async fn delete(
@@ -270,7 +275,7 @@ fn all_types() -> Vec<String> {
     vec![">".to_owned()]
 }
 
-fn check_description(description: &str) -> Result<(), Problem> {
+pub(super) fn check_description(description: &str) -> Result<(), Problem> {
     if description.len() > MAX_DESCRIPTION_BYTES {
         return Err(Problem::invalid(format!(
             "description has {} bytes; at most {MAX_DESCRIPTION_BYTES} are allowed",
@@ -281,7 +286,7 @@ fn check_description(description: &str) -> Result<(), Problem> {
 }
 
 /// Checks headers that are sent with each delivery. relay sets the headers of the message and of the signature itself.
-fn check_headers<'a>(
+pub(super) fn check_headers<'a>(
     headers: impl ExactSizeIterator<Item = (&'a String, Option<&'a String>)>,
 ) -> Result<(), Problem> {
     if headers.len() > MAX_HEADERS {
@@ -373,7 +378,7 @@ pub(super) fn parse_patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> 
 }
 
 /// Checks a URL and returns its normal form. The addresses of a host name are checked again each time relay connects.
-fn check_url(text: &str, guard: &AddressGuard) -> Result<String, Problem> {
+pub(super) fn check_url(text: &str, guard: &AddressGuard) -> Result<String, Problem> {
     let invalid = |why: &str| Problem::invalid(format!("url: {why}"));
     if text.len() > MAX_URL_BYTES {
         return Err(invalid(&format!("is longer than {MAX_URL_BYTES} bytes")));

@@ -29,9 +29,9 @@ use crate::store::{EventRow, MAX_WEIGHT, NewEvent, Published, TenantSeq, Unreada
 const NDJSON: &str = "application/x-ndjson";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const MAX_KEY_BYTES: usize = 255;
-const MAX_EVENT_CHANNELS: usize = 5;
-const MAX_TAGS: usize = 16;
+pub(super) const MAX_KEY_BYTES: usize = 255;
+pub(super) const MAX_EVENT_CHANNELS: usize = 5;
+pub(super) const MAX_TAGS: usize = 16;
 
 /// Maximum size of a body with many events.
 const MAX_NDJSON_BYTES: usize = 16 << 20;

@@ -38,7 +38,7 @@ pub(super) fn split_patterns(text: &str) -> Result<Vec<crate::pattern::Pattern>,
     parse_patterns(&texts)
 }
 
-fn parse_time(field: &str, text: &str) -> Result<Millis, Problem> {
+pub(super) fn parse_time(field: &str, text: &str) -> Result<Millis, Problem> {
     let parsed: Result<jiff::Timestamp, _> = text.parse();
     parsed.map(|at| at.as_millisecond()).map_err(|_| {
         Problem::invalid(format!(

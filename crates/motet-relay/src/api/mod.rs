@@ -19,6 +19,7 @@ mod paging;
 mod patch;
 mod pause;
 mod problem;
+mod svix;
 mod tenant;
 mod tenants;
 mod views;
@@ -73,8 +74,8 @@ pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, sto
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
         .layer(chain::around_api(Arc::clone(&api.api_keys), Arc::clone(&api.readiness)));
-    Router::new()
-        .nest("/v1", v1)
+    let router = Router::new().nest("/v1", v1);
+    svix::add_routes(router, &api)
         .route("/", get(page::show))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready).with_state(health::Readyz::new(scope, &api, parts)))

@@ -97,7 +97,9 @@ impl From<StoreError> for Problem {
             StoreError::NoTenant => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             StoreError::Invalid(_) => Self::invalid(error.to_string()),
             StoreError::Quota(exceeded) => Self::quota(&exceeded),
-            StoreError::UidTaken(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
+            StoreError::UidTaken(_) | StoreError::TenantTaken(_) => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
             // Damage does not heal with time.
             StoreError::Corrupt(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}; nothing was stored"))

@@ -129,7 +129,8 @@ pub(super) async fn update(
     if let Patch::Value(metadata) = &update.metadata {
         check_metadata(metadata.iter().map(|(name, value)| (name, value.as_ref())))?;
     }
-    let change = TenantChange { name, metadata: update.metadata.merge(), policy: update.policy.merge() };
+    let change =
+        TenantChange { id: None, name, metadata: update.metadata.merge(), policy: update.policy.merge() };
     let row = api.store.update_tenant(tenant.seq, change).await?.ok_or_else(|| unknown(&id))?;
     Ok(JsonResponse(TenantView::new(row)))
 }

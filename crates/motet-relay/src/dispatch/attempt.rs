@@ -20,13 +20,16 @@ use crate::lifecycle::{
 };
 use crate::outbound::{Outbound, ReceiverResponse, SendError, UnreadBody};
 use crate::store::{
-    Attempt, AttemptOutcome, DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HoldChange,
-    HoldReason, RecordedAttempt, Store, StoreError,
+    Attempt, AttemptOutcome, DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HeaderPrefix,
+    HoldChange, HoldReason, RecordedAttempt, RequestBody, Store, StoreError,
 };
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const SVIX_ID: HeaderName = HeaderName::from_static("svix-id");
+const SVIX_TIMESTAMP: HeaderName = HeaderName::from_static("svix-timestamp");
+const SVIX_SIGNATURE: HeaderName = HeaderName::from_static("svix-signature");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("motet-relay/", env!("CARGO_PKG_VERSION")));
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -179,7 +182,10 @@ impl Attempts {
         at: Millis,
     ) -> Result<ReceiverResponse, SendError> {
         let id = self.store.ids().format(IdKind::Event, due.event);
-        let body = envelope(due);
+        let body = match target.body {
+            RequestBody::Envelope => envelope(due),
+            RequestBody::Data => due.data.clone(),
+        };
         // The signature has the time of the attempt, so a retry after days is still within the tolerance of a
         // receiver.
         let timestamp = at / 1_000;
@@ -200,8 +206,12 @@ impl Attempts {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-        for (name, value) in [(WEBHOOK_ID, id), (WEBHOOK_SIGNATURE, signature)] {
+        let [id_name, timestamp_name, signature_name] = match target.header_prefix {
+            HeaderPrefix::Webhook => [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE],
+            HeaderPrefix::Svix => [SVIX_ID, SVIX_TIMESTAMP, SVIX_SIGNATURE],
+        };
+        headers.insert(timestamp_name, HeaderValue::from(timestamp));
+        for (name, value) in [(id_name, id), (signature_name, signature)] {
             let value = HeaderValue::try_from(value).map_err(|e| SendError::Url(e.into()))?;
             headers.insert(name, value);
         }

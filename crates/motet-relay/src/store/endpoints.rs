@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::damage::readable;
 use super::deliveries::{DueTables, make_due_now};
 use super::events::step_counters;
+use super::listing::Walk;
 use super::policy::{self, EndpointPolicy, PolicyChange, TextsChange};
 use super::quotas::{Quota, QuotaExceeded};
 use super::routes::{parse_patterns, split};
@@ -73,7 +74,7 @@ pub(crate) struct EndpointRow {
 
 impl EndpointRow {
     /// Returns `true` if attempts are made.
-    const fn is_on(&self) -> bool {
+    pub(crate) const fn is_on(&self) -> bool {
         self.enabled && self.held.is_none()
     }
 }
@@ -304,6 +305,47 @@ impl Store {
                 ))?;
                 let values = params![tenant, before.unwrap_or(i64::MAX), limit];
                 let rows = statement.query_and_then(values, from_row)?;
+                rows.collect()
+            })
+            .await
+    }
+
+    /// Returns the endpoint of the tenant with this uid.
+    pub(crate) async fn endpoint_with_uid(
+        &self,
+        tenant: TenantSeq,
+        uid: String,
+    ) -> Result<Option<EndpointRow>, StoreError> {
+        self.shared
+            .readers
+            .read(move |connection| {
+                connection
+                    .prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM endpoints WHERE tenant_seq = ?1 AND uid = ?2 AND deleted_at IS NULL"
+                    ))?
+                    .query_row(params![tenant, uid], |row| Ok(from_row(row)))
+                    .optional()?
+                    .transpose()
+            })
+            .await
+    }
+
+    /// Returns a page of the endpoints of the tenant.
+    pub(crate) async fn endpoints_of_page(
+        &self,
+        tenant: TenantSeq,
+        page: Walk,
+    ) -> Result<Vec<EndpointRow>, StoreError> {
+        self.shared
+            .readers
+            .read(move |connection| {
+                let sql = format!(
+                    "SELECT {COLUMNS} FROM endpoints INDEXED BY endpoints_by_tenant
+                     WHERE tenant_seq = ?3 AND deleted_at IS NULL AND {}",
+                    page.sql("seq")
+                );
+                let mut statement = connection.prepare_cached(&sql)?;
+                let rows = statement.query_and_then(params![page.bound(), page.fetch(), tenant], from_row)?;
                 rows.collect()
             })
             .await

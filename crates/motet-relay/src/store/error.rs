@@ -38,6 +38,9 @@ pub(crate) enum StoreError {
     /// The change cannot be applied, for this reason.
     #[error("{0}")]
     Invalid(String),
+    /// Another tenant has this id already.
+    #[error("there is a tenant with the id {0:?} already")]
+    TenantTaken(String),
     /// The store is closed or closing.
     #[error("the store is closed")]
     Closed,

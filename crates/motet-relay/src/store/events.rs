@@ -37,7 +37,7 @@ const GENERATED_KEY_WINDOW: Duration = Duration::from_secs(10 * 60);
 const REMOVE_EXPIRED: &str = "DELETE FROM idempotency WHERE (tenant_seq, key) IN
      (SELECT tenant_seq, key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct NewEvent {
     pub(crate) event_type: EventType,
     pub(crate) data: Box<RawValue>,
@@ -137,6 +137,15 @@ impl Store {
         self.shared.readers.read(move |connection| has_event(connection, tenant, seq)).await
     }
 
+    /// Returns the number of the event of the tenant with this uid.
+    pub(crate) async fn event_with_uid(
+        &self,
+        tenant: TenantSeq,
+        uid: String,
+    ) -> Result<Option<i64>, StoreError> {
+        self.shared.readers.read(move |connection| find_uid(connection, tenant, &uid)).await
+    }
+
     /// Returns the newest event.
     pub(super) fn newest_event(connection: &Connection) -> rusqlite::Result<Option<i64>> {
         connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
@@ -219,7 +228,7 @@ fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Publi
         return Ok(known);
     }
     if let Some(uid) = &event.uid
-        && let Some(known) = known_uid(tx, tenant, uid)?
+        && let Some(known) = find_uid(tx.connection, tenant, uid)?
     {
         return Ok(Published::Duplicate { event: known });
     }
@@ -283,7 +292,7 @@ pub(super) fn step_counters(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         // A counter that was never used has no row, and starts at 1.
         tx.connection.execute(
             "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN
-                 ('events', 'deliveries', 'endpoints', 'attempts', 'replays')",
+                 ('tenants', 'events', 'deliveries', 'endpoints', 'attempts', 'replays')",
             [random % LONGEST_STEP],
         )?;
         tx.stepped = true;
@@ -326,9 +335,9 @@ fn request_hash(content: &[u8; 32], event: &NewEvent) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn known_uid(tx: &Tx<'_>, tenant: TenantSeq, uid: &str) -> Result<Option<i64>, StoreError> {
+fn find_uid(connection: &Connection, tenant: TenantSeq, uid: &str) -> Result<Option<i64>, StoreError> {
     let mut statement =
-        tx.connection.prepare_cached("SELECT seq FROM events WHERE tenant_seq = ?1 AND uid = ?2")?;
+        connection.prepare_cached("SELECT seq FROM events WHERE tenant_seq = ?1 AND uid = ?2")?;
     Ok(statement.query_row(params![tenant, uid], |row| row.get(0)).optional()?)
 }
 

@@ -77,3 +77,42 @@ impl ScanBudget {
         ListPage { rows, stopped_at: self.stopped_at.get() }
     }
 }
+
+/// A page of a list that is read in both directions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Walk {
+    /// The row before the first row of the page; `None` for the first page.
+    pub(crate) from: Option<i64>,
+    /// `true`: the rows after `from` have lower numbers.
+    pub(crate) is_descending: bool,
+    pub(crate) limit: usize,
+}
+
+impl Walk {
+    /// Returns the condition on a column. Its parameters are [`bound`](Self::bound) and [`fetch`](Self::fetch).
+    pub(super) fn sql(self, column: &str) -> String {
+        let (sign, order) = if self.is_descending { ("<=", "DESC") } else { (">=", "ASC") };
+        format!("{column} {sign} ?1 ORDER BY {column} {order} LIMIT ?2")
+    }
+
+    /// Returns the first number that the page may contain. The search must not begin at the row before it, whose page in
+    /// the database may be damaged.
+    pub(super) const fn bound(self) -> i64 {
+        match self.from {
+            Some(from) if self.is_descending => from.saturating_sub(1),
+            Some(from) => from.saturating_add(1),
+            None if self.is_descending => i64::MAX,
+            None => 0,
+        }
+    }
+
+    /// Returns the number of rows to read: one more than requested shows whether there is a next page.
+    pub(super) const fn fetch(self) -> usize {
+        self.limit + 1
+    }
+
+    /// Returns `true` if a row is on the page or after it.
+    pub(super) fn has(self, seq: i64) -> bool {
+        self.from.is_none_or(|from| if self.is_descending { seq < from } else { seq > from })
+    }
+}

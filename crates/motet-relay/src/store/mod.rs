@@ -15,6 +15,7 @@ mod damage;
 mod deliveries;
 mod endpoints;
 mod error;
+mod event_types;
 mod events;
 mod follow;
 mod keys;
@@ -26,6 +27,7 @@ mod readers;
 mod rollups;
 mod routes;
 mod schema;
+mod sessions;
 mod space;
 mod sqlite_log;
 mod tail;
@@ -49,22 +51,25 @@ use self::backlog::Backlogs;
 use self::damage::Damage;
 pub(crate) use self::damage::Unreadable;
 pub(crate) use self::deliveries::{
-    Attempt, AttemptOutcome, AttemptRow, DELETED, DeadLettered, DeliveryFilter, DeliveryRow, DeliveryState,
-    DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HoldChange, HoldReason, RecordedAttempt,
-    Turn, TurnState, UnreadableDelivery,
+    Attempt, AttemptDetail, AttemptFilter, AttemptOutcome, AttemptRow, DELETED, DeadLettered, DeliveryFilter,
+    DeliveryRow, DeliveryState, DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HoldChange,
+    HoldReason, RecordedAttempt, Turn, TurnState, UnreadableDelivery,
 };
 pub(crate) use self::endpoints::{
     Backlog, EndpointChange, EndpointKind, EndpointRow, NewEndpoint, UpdatedEndpoint,
 };
 pub(crate) use self::error::StoreError;
+pub(crate) use self::event_types::{EventTypeChange, EventTypePut, EventTypeRow, EventTypeWrite};
 pub(crate) use self::events::{EventRow, NewEvent, Published};
 pub(crate) use self::follow::{EventSource, Follower};
 pub(crate) use self::keys::hash_key;
-pub(crate) use self::listing::EventFilter;
+pub(crate) use self::listing::{EventFilter, ListPage, Walk};
 use self::lock::DirectoryLock;
-pub(crate) use self::policy::{EndpointPolicy, Merge, TenantPolicy};
+pub(crate) use self::policy::{EndpointPolicy, HeaderPrefix, Merge, RequestBody, TenantPolicy};
 pub(crate) use self::quotas::{Quota, QuotaExceeded};
 use self::readers::Readers;
+pub(crate) use self::rollups::EndpointStats;
+pub(crate) use self::sessions::NewSession;
 use self::space::StoreSpace;
 use self::tail::EventTail;
 pub(crate) use self::tenant_names::TenantNames;
@@ -236,6 +241,11 @@ impl Store {
     /// The ids of the tenants.
     pub(crate) fn tenant_names(&self) -> &TenantNames {
         &self.shared.names
+    }
+
+    /// Number of pending deliveries of an endpoint.
+    pub(crate) fn pending_of(&self, endpoint: i64) -> u64 {
+        self.shared.backlogs.of(endpoint)
     }
 
     /// Waits for endpoints with committed work, and returns those since the last call.

@@ -16,6 +16,34 @@ pub(crate) struct EndpointPolicy {
     /// Maximum number of attempts per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<NonZeroU32>,
+    /// The body of the requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<RequestBody>,
+    /// The names of the headers of the signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) header_prefix: Option<HeaderPrefix>,
+}
+
+/// The body of a request to a receiver.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RequestBody {
+    /// `{"type":..,"timestamp":..,"data":..}`.
+    #[default]
+    Envelope,
+    /// The data of the event alone.
+    Data,
+}
+
+/// The prefix of the headers of a signature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HeaderPrefix {
+    /// `webhook-id`, `webhook-timestamp` and `webhook-signature`, as in Standard Webhooks.
+    #[default]
+    Webhook,
+    /// `svix-id`, `svix-timestamp` and `svix-signature`.
+    Svix,
 }
 
 /// Maximum size of the metadata of a tenant or an endpoint as JSON.
@@ -109,6 +137,12 @@ pub(crate) struct TenantPolicy {
     /// Maximum size of the data of an event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) event_bytes_max: Option<NonZeroU32>,
+    /// The body of the requests to the endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<RequestBody>,
+    /// The names of the headers of the signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) header_prefix: Option<HeaderPrefix>,
 }
 
 /// Parses a stored JSON value.
@@ -131,7 +165,7 @@ mod tests {
         let patch = |text: &str, policy: &mut EndpointPolicy| {
             PolicyChange::Patch(serde_json::from_str(text).unwrap()).apply(policy)
         };
-        let mut policy = EndpointPolicy { rate: NonZeroU32::new(5) };
+        let mut policy = EndpointPolicy { rate: NonZeroU32::new(5), ..EndpointPolicy::default() };
         patch("{}", &mut policy).unwrap();
         assert_eq!(policy.rate, NonZeroU32::new(5));
         for refused in [r#"{"rate":0}"#, r#"{"rates":1}"#, r#"{"rates":null}"#, r#"{"rate":"5"}"#] {

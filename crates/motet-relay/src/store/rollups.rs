@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
-use super::{StoreError, TenantSeq};
+use super::{Store, StoreError, TenantSeq};
 use crate::clock::Millis;
 
 const MINUTE: Millis = 60_000;
@@ -121,6 +121,50 @@ impl CommitCounts {
             ])?;
         }
         Ok(())
+    }
+}
+
+/// The counts of an endpoint in a time, and its backlog now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct EndpointStats {
+    /// Attempts that succeeded.
+    pub(crate) ok: u64,
+    /// Attempts that failed, without those charged to relay.
+    pub(crate) failed: u64,
+    /// Deliveries that became dead letters.
+    pub(crate) dead: u64,
+    /// Deliveries that were skipped.
+    pub(crate) skipped: u64,
+    /// Pending deliveries, whenever their events were published.
+    pub(crate) pending: u64,
+}
+
+impl Store {
+    /// Returns the counts of an endpoint of the tenant from the minute of `since` to before `until`.
+    pub(crate) async fn endpoint_stats(
+        &self,
+        tenant: TenantSeq,
+        endpoint: i64,
+        since: Millis,
+        until: Millis,
+    ) -> Result<EndpointStats, StoreError> {
+        let pending = self.pending_of(endpoint);
+        self.shared
+            .readers
+            .read(move |connection| {
+                let sql = "SELECT coalesce(sum(ok), 0), coalesce(sum(failed), 0), coalesce(sum(dead), 0),
+                         coalesce(sum(skipped), 0)
+                     FROM rollups INDEXED BY rollups_by_endpoint
+                     WHERE tenant_seq = ?1 AND endpoint_seq = ?2 AND minute >= ?3 AND minute < ?4";
+                let first = since.div_euclid(MINUTE) * MINUTE;
+                let mut statement = connection.prepare_cached(sql)?;
+                Ok(statement.query_row(params![tenant, endpoint, first, until], |row| {
+                    let (ok, failed) = (row.get(0)?, row.get(1)?);
+                    let (dead, skipped) = (row.get(2)?, row.get(3)?);
+                    Ok(EndpointStats { ok, failed, dead, skipped, pending })
+                })?)
+            })
+            .await
     }
 }
 

@@ -10,10 +10,13 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::time::sleep;
 
+use super::events::step_counters;
+use super::listing::Walk;
 use super::policy::{self, PolicyChange, TenantPolicy, TextsChange};
 use super::tenant_names::NameChange;
 use super::{SWEEP_RETRY, Store, StoreError, Tx, Wake, schema};
 use crate::clock::Millis;
+use crate::ids::IdKind;
 
 /// The number of a tenant. The number of a deleted tenant is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +31,7 @@ impl TenantSeq {
         self.0
     }
 
-    #[cfg(test)]
+    /// Returns the tenant of a cursor or an identifier. It may not exist.
     pub(crate) const fn numbered(number: i64) -> Self {
         Self(number)
     }
@@ -77,6 +80,7 @@ pub(crate) struct NewTenant {
 /// A change of a tenant; `None` leaves a field unchanged.
 #[derive(Debug, Default)]
 pub(crate) struct TenantChange {
+    pub(crate) id: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) metadata: Option<TextsChange>,
     pub(crate) policy: Option<PolicyChange<TenantPolicy>>,
@@ -150,7 +154,63 @@ impl Store {
             .await
     }
 
+    /// Creates a tenant. Without an id, its identifier of the kind [`IdKind::Tenant`] is its id. If there is a tenant
+    /// with the id already, that tenant is returned unchanged, and `false`.
+    pub(crate) async fn create_tenant(
+        &self,
+        id: Option<String>,
+        new: NewTenant,
+    ) -> Result<(TenantRow, bool), StoreError> {
+        let ids = self.ids();
+        self.write(1, move |tx| {
+            if let Some(id) = &id
+                && let Some(known) = find_by_id(tx.connection, id)?
+            {
+                return Ok((known, false));
+            }
+            step_counters(tx)?;
+            let insert = "INSERT INTO tenants (id, name, metadata, policy, created_at, updated_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
+            let (metadata, policy) = (policy::write_metadata(&new.metadata)?, policy::write(&new.policy)?);
+            let values = params![id.as_deref().unwrap_or_default(), new.name, metadata, policy, tx.wall];
+            tx.connection.prepare_cached(insert)?.execute(values)?;
+            let seq = TenantSeq(tx.connection.last_insert_rowid());
+            let id = match id {
+                Some(id) => id,
+                None => {
+                    let id = ids.format(IdKind::Tenant, seq.number());
+                    let set = "UPDATE tenants SET id = ?2 WHERE seq = ?1";
+                    tx.connection.prepare_cached(set)?.execute(params![seq, id])?;
+                    id
+                }
+            };
+            tx.names.push(NameChange::Created(seq, id.as_str().into()));
+            let NewTenant { name, metadata, policy } = new;
+            let (created_at, updated_at) = (tx.wall, tx.wall);
+            let row = TenantRow { seq, id, name, metadata, policy, paused: false, created_at, updated_at };
+            Ok((row, true))
+        })
+        .await
+    }
+
+    /// Returns a page of all tenants.
+    pub(crate) async fn tenants_of_page(&self, page: Walk) -> Result<Vec<TenantRow>, StoreError> {
+        self.shared
+            .readers
+            .read(move |connection| {
+                let sql =
+                    format!("SELECT {COLUMNS} FROM tenants WHERE deleted_at IS NULL AND {}", page.sql("seq"));
+                let mut statement = connection.prepare_cached(&sql)?;
+                let rows = statement.query_and_then(params![page.bound(), page.fetch()], from_row)?;
+                rows.collect()
+            })
+            .await
+    }
+
     /// Changes a tenant. Returns `None` if there is no such tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::TenantTaken`] if another tenant has the new id.
     pub(crate) async fn update_tenant(
         &self,
         tenant: TenantSeq,
@@ -158,6 +218,9 @@ impl Store {
     ) -> Result<Option<TenantRow>, StoreError> {
         self.write(1, move |tx| {
             let Some(mut row) = find(tx.connection, tenant)? else { return Ok(None) };
+            if let Some(id) = change.id {
+                rename(tx, &mut row, id)?;
+            }
             if let Some(name) = change.name {
                 row.name = name;
             }
@@ -302,6 +365,26 @@ fn sweep_rows(tx: &mut Tx<'_>, tenant: TenantSeq) -> Result<(), StoreError> {
         }
     }
     tx.connection.prepare_cached("DELETE FROM tenants WHERE seq = ?1")?.execute([tenant])?;
+    Ok(())
+}
+
+/// Replaces the id of a tenant.
+fn rename(tx: &mut Tx<'_>, row: &mut TenantRow, id: String) -> Result<(), StoreError> {
+    if id == row.id {
+        return Ok(());
+    }
+    if row.seq == TenantSeq::DEFAULT {
+        return Err(StoreError::Invalid(format!("the id of the tenant {:?} cannot be changed", row.id)));
+    }
+    if find_by_id(tx.connection, &id)?.is_some() {
+        return Err(StoreError::TenantTaken(id));
+    }
+    tx.connection
+        .prepare_cached("UPDATE tenants SET id = ?2 WHERE seq = ?1")?
+        .execute(params![row.seq, id])?;
+    tx.names.push(NameChange::Deleted(row.seq));
+    tx.names.push(NameChange::Created(row.seq, id.as_str().into()));
+    row.id = id;
     Ok(())
 }
 

@@ -135,6 +135,38 @@ impl Store {
         .await
     }
 
+    /// Makes an event of the tenant due now at one of its endpoints. If there is no such delivery, it is created: the
+    /// event was published before the endpoint, or the endpoint did not select it. Returns `false` if the event or the
+    /// endpoint does not exist.
+    pub(crate) async fn send_again(
+        &self,
+        tenant: TenantSeq,
+        event: i64,
+        endpoint: i64,
+    ) -> Result<bool, StoreError> {
+        self.write(1, move |tx| {
+            let own = "SELECT 1 FROM events v, endpoints e WHERE v.seq = ?2 AND v.tenant_seq = ?1
+                 AND e.seq = ?3 AND e.tenant_seq = ?1 AND e.deleted_at IS NULL";
+            if !tx.connection.prepare_cached(own)?.exists(params![tenant, event, endpoint])? {
+                return Ok(false);
+            }
+            let known: Option<i64> = tx
+                .connection
+                .prepare_cached(
+                    "SELECT seq FROM deliveries INDEXED BY deliveries_by_event
+                     WHERE event_seq = ?1 AND endpoint_seq = ?2",
+                )?
+                .query_row(params![event, endpoint], |row| row.get(0))
+                .optional()?;
+            match known {
+                Some(delivery) => revive(tx, tenant, delivery, endpoint)?,
+                None => due::insert_pending(tx, tenant, event, endpoint)?,
+            }
+            Ok(true)
+        })
+        .await
+    }
+
     /// Makes dead letters of the tenant due now, endpoint by endpoint and oldest first. `endpoint` selects one endpoint;
     /// `None` selects all that are not deleted.
     pub(crate) async fn redrive(
@@ -166,7 +198,7 @@ impl Store {
 }
 
 /// Returns the attempts that end with the row `last`, oldest first. Each row names the one before it.
-fn attempts(connection: &Connection, last: Option<i64>) -> Result<Vec<AttemptRow>, StoreError> {
+pub(super) fn attempts(connection: &Connection, last: Option<i64>) -> Result<Vec<AttemptRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT seq, number, is_manual, started_at, took_ms, status, error, response, class, repeats, previous
          FROM attempts WHERE seq = ?1",

@@ -3,6 +3,7 @@
 //! `due` holds the pending deliveries, `turns` serves the dispatcher, `auto_disable` decides which endpoints it must not attempt, and `management` lists
 //! and resends deliveries for the API.
 
+mod attempt_lists;
 mod auto_disable;
 mod due;
 mod management;
@@ -10,6 +11,7 @@ mod turns;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::attempt_lists::{AttemptDetail, AttemptFilter};
 pub(super) use self::auto_disable::clamp_probes;
 pub(crate) use self::auto_disable::{HoldChange, HoldReason};
 pub(super) use self::due::{

@@ -15,7 +15,7 @@ use crate::signature::Secret;
 use crate::store::damage::{Damage, readable};
 use crate::store::endpoints::{OldSecrets, parse_secret};
 use crate::store::events::read_event;
-use crate::store::policy::{self, EndpointPolicy};
+use crate::store::policy::{self, EndpointPolicy, HeaderPrefix, RequestBody, TenantPolicy};
 use crate::store::writer::Tx;
 use crate::store::{EndpointWake, EventRow, Store, StoreError, TenantSeq, Wake};
 
@@ -43,6 +43,8 @@ pub(crate) struct DeliveryTarget {
     /// Also sent with each delivery.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) policy: EndpointPolicy,
+    pub(crate) body: RequestBody,
+    pub(crate) header_prefix: HeaderPrefix,
 }
 
 /// A delivery that is due.
@@ -395,7 +397,8 @@ fn target(
     endpoint: i64,
 ) -> Result<Option<(DeliveryTarget, i64, Option<Millis>)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT e.url, e.secret, e.held, e.probe_at, e.generation, e.old_secrets, e.headers, e.policy
+        "SELECT e.url, e.secret, e.held, e.probe_at, e.generation, e.old_secrets, e.headers, e.policy,
+             t.policy
          FROM endpoints e JOIN tenants t ON t.seq = e.tenant_seq
          WHERE e.seq = ?1 AND e.enabled = 1 AND e.held <> 1 AND e.deleted_at IS NULL AND e.paused = 0
              AND t.paused = 0 AND t.deleted_at IS NULL
@@ -404,6 +407,8 @@ fn target(
     let mut rows = statement.query([endpoint])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let text = |index| row.get_ref(index)?.as_str().map_err(rusqlite::Error::from);
+    let own: EndpointPolicy = policy::parse(text(7)?)?;
+    let inherited: TenantPolicy = policy::parse(text(8)?)?;
     let target = DeliveryTarget {
         endpoint,
         generation: row.get(4)?,
@@ -411,7 +416,9 @@ fn target(
         secret: parse_secret(text(1)?)?,
         old_secrets: OldSecrets::parse(text(5)?)?,
         headers: policy::parse(text(6)?)?,
-        policy: policy::parse(text(7)?)?,
+        body: own.body.or(inherited.body).unwrap_or_default(),
+        header_prefix: own.header_prefix.or(inherited.header_prefix).unwrap_or_default(),
+        policy: own,
     };
     Ok(Some((target, row.get(2)?, row.get(3)?)))
 }

@@ -31,18 +31,22 @@ pub(crate) struct Hit {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) at: Instant,
-    /// The number of the request among those with its webhook-id, from 1.
+    /// The number of the request among those with its id, from 1.
     pub(crate) nth: usize,
 }
 
 impl Hit {
     pub(crate) fn id(&self) -> String {
-        self.headers["webhook-id"].to_str().unwrap().to_owned()
+        message_id(&self.headers).unwrap().to_owned()
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
+}
+
+fn message_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get("webhook-id").or_else(|| headers.get("svix-id")).map(|id| id.to_str().unwrap())
 }
 
 /// The reaction to a request.
@@ -223,7 +227,7 @@ impl Drop for UnderWay {
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let id = head.headers.get("webhook-id").map_or_else(String::new, |id| id.to_str().unwrap().to_owned());
+    let id = message_id(&head.headers).unwrap_or_default().to_owned();
     let nth = {
         let mut nth = shared.nth.lock().unwrap();
         let nth = nth.entry(id.clone()).or_default();

@@ -1,0 +1,106 @@
+//! `/api/v1/app/{app}/endpoint/{endpoint}/headers`: the headers that are sent with each delivery of an endpoint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::{SvixError, in_field};
+use super::extract::{AppEndpoint, Body};
+use super::views;
+use crate::api::ApiState;
+use crate::api::endpoints::check_headers;
+use crate::store::{EndpointChange, Merge};
+
+/// Headers whose values are never shown; compared in lower case.
+const SENSITIVE: [&str; 8] = [
+    "authorization",
+    "cookie",
+    "x-access-token",
+    "x-api-key",
+    "x-auth-token",
+    "x-csrf-token",
+    "x-secret",
+    "x-token",
+];
+
+pub(super) fn is_sensitive(name: &str) -> bool {
+    SENSITIVE.contains(&name.to_ascii_lowercase().as_str())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeadersIn {
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct HeadersPatch {
+    #[serde(default)]
+    headers: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    delete_headers: Option<Vec<String>>,
+}
+
+/// Checks the headers of an endpoint.
+pub(super) fn check(headers: &BTreeMap<String, String>) -> Result<(), SvixError> {
+    check_headers(headers.iter().map(|(name, value)| (name, Some(value)))).map_err(in_field("headers"))
+}
+
+pub(super) async fn read(endpoint: AppEndpoint) -> Json<Value> {
+    Json(views::headers(&endpoint.row))
+}
+
+pub(super) async fn put(
+    State(api): State<Arc<ApiState>>,
+    endpoint: AppEndpoint,
+    Body(HeadersIn { headers }): Body<HeadersIn>,
+) -> Result<StatusCode, SvixError> {
+    check(&headers)?;
+    let headers = Some(Merge::Replace(headers));
+    write(&api, endpoint, EndpointChange { headers, ..EndpointChange::default() }).await
+}
+
+pub(super) async fn patch(
+    State(api): State<Arc<ApiState>>,
+    endpoint: AppEndpoint,
+    Body(HeadersPatch { headers, delete_headers }): Body<HeadersPatch>,
+) -> Result<StatusCode, SvixError> {
+    check_headers(headers.iter().map(|(name, value)| (name, value.as_ref()))).map_err(in_field("headers"))?;
+    let mut patch = BTreeMap::new();
+    // The names of headers are compared without regard to case.
+    for name in headers.keys().chain(delete_headers.iter().flatten()) {
+        let same = endpoint.row.headers.keys().filter(|known| known.eq_ignore_ascii_case(name));
+        patch.extend(same.map(|known| (known.clone(), None)));
+    }
+    patch.extend(headers);
+    let mut merged = endpoint.row.headers.clone();
+    for (name, value) in &patch {
+        match value {
+            Some(value) => merged.insert(name.clone(), value.clone()),
+            None => merged.remove(name),
+        };
+    }
+    // Their number is limited.
+    check(&merged)?;
+    let headers = Some(Merge::Patch(patch));
+    write(&api, endpoint, EndpointChange { headers, ..EndpointChange::default() }).await
+}
+
+async fn write(
+    api: &ApiState,
+    endpoint: AppEndpoint,
+    change: EndpointChange,
+) -> Result<StatusCode, SvixError> {
+    let AppEndpoint { app, row } = endpoint;
+    match api.store.update_endpoint(app, row.seq, change).await? {
+        Some(_) => Ok(StatusCode::NO_CONTENT),
+        // It was deleted in between.
+        None => Err(SvixError::not_found("endpoint", row.uid.as_deref().unwrap_or_default())),
+    }
+}
