@@ -1,42 +1,62 @@
-//! The number of pending deliveries of each endpoint, in memory: counted at the start, and then changed with the rows of
-//! `due`.
+//! The number of pending deliveries and of dead letters of each endpoint, in memory: counted at the start, and then changed
+//! with the rows, so that no page counts rows.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
 use super::StoreError;
 
+/// The counted deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Counted {
+    /// The rows of `due`.
+    Pending,
+    Dead,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Backlogs(Mutex<HashMap<i64, u64>>);
+pub(super) struct Backlogs(Mutex<HashMap<(Counted, i64), u64>>);
 
 impl Backlogs {
-    /// Counts the rows of `due`.
+    /// Counts the rows of the store.
     pub(super) fn count(&self, connection: &Connection) -> Result<(), StoreError> {
         let mut counted = HashMap::new();
-        let mut statement =
-            connection.prepare("SELECT endpoint_seq, count(*) FROM due GROUP BY endpoint_seq")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            counted.insert(row.get(0)?, row.get(1)?);
+        for (of, sql) in [
+            (Counted::Pending, "SELECT endpoint_seq, count(*) FROM due GROUP BY endpoint_seq"),
+            (
+                Counted::Dead,
+                "SELECT endpoint_seq, count(*) FROM deliveries INDEXED BY deliveries_dead
+                 WHERE state = 2 GROUP BY endpoint_seq",
+            ),
+        ] {
+            let mut statement = connection.prepare(sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                counted.insert((of, row.get(0)?), row.get(1)?);
+            }
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+        *self.counts() = counted;
         Ok(())
     }
 
-    /// Returns the number of pending deliveries of an endpoint.
-    pub(super) fn of(&self, endpoint: i64) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint).copied().unwrap_or(0)
+    /// Returns the number of these deliveries of an endpoint.
+    pub(super) fn of(&self, counted: Counted, endpoint: i64) -> u64 {
+        self.counts().get(&(counted, endpoint)).copied().unwrap_or(0)
     }
 
-    fn add(&self, endpoint: i64, change: i64) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(endpoint).or_default();
+    fn add(&self, counted: Counted, endpoint: i64, change: i64) {
+        let mut counts = self.counts();
+        let count = counts.entry((counted, endpoint)).or_default();
         *count = count.saturating_add_signed(change);
         if *count == 0 {
-            counts.remove(&endpoint);
+            counts.remove(&(counted, endpoint));
         }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<(Counted, i64), u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -44,7 +64,7 @@ impl Backlogs {
 #[derive(Debug)]
 pub(super) struct BacklogChanges<'a> {
     backlogs: &'a Backlogs,
-    done: Vec<(i64, i64)>,
+    done: Vec<(Counted, i64, i64)>,
 }
 
 impl<'a> BacklogChanges<'a> {
@@ -54,13 +74,13 @@ impl<'a> BacklogChanges<'a> {
 
     /// Returns the number of pending deliveries of an endpoint.
     pub(super) fn of(&self, endpoint: i64) -> u64 {
-        self.backlogs.of(endpoint)
+        self.backlogs.of(Counted::Pending, endpoint)
     }
 
-    /// Changes the number of pending deliveries of an endpoint.
-    pub(super) fn add(&mut self, endpoint: i64, change: i64) {
-        self.backlogs.add(endpoint, change);
-        self.done.push((endpoint, change));
+    /// Changes the number of these deliveries of an endpoint.
+    pub(super) fn add(&mut self, counted: Counted, endpoint: i64, change: i64) {
+        self.backlogs.add(counted, endpoint, change);
+        self.done.push((counted, endpoint, change));
     }
 
     /// Returns the number of changes; [`back_to`](Self::back_to) undoes the changes after them.
@@ -69,8 +89,8 @@ impl<'a> BacklogChanges<'a> {
     }
 
     pub(super) fn back_to(&mut self, mark: usize) {
-        for (endpoint, change) in self.done.drain(mark..).rev() {
-            self.backlogs.add(endpoint, -change);
+        for (counted, endpoint, change) in self.done.drain(mark..).rev() {
+            self.backlogs.add(counted, endpoint, -change);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::backlog::{Backlogs, Counted};
 use super::damage::readable;
 use super::deliveries::{DueTables, make_due_now};
 use super::events::step_counters;
@@ -511,8 +512,7 @@ fn backlogs(
     let rows = statement.query_and_then([limit], from_row)?;
     rows.map(|row| {
         let row = row?;
-        let pending = shared.backlogs.of(row.seq);
-        let backlog = readable(backlog(connection, row.seq, pending, now))?.unwrap_or_else(|why| {
+        let backlog = readable(backlog(connection, &shared.backlogs, row.seq, now))?.unwrap_or_else(|why| {
             shared.damage.note(&why);
             Backlog::default()
         });
@@ -521,13 +521,16 @@ fn backlogs(
     .collect()
 }
 
-fn backlog(connection: &Connection, seq: i64, pending: u64, now: Millis) -> Result<Backlog, StoreError> {
+fn backlog(
+    connection: &Connection,
+    backlogs: &Backlogs,
+    seq: i64,
+    now: Millis,
+) -> Result<Backlog, StoreError> {
     let earliest: Option<Millis> = connection
         .prepare_cached("SELECT min(due_at) FROM due WHERE endpoint_seq = ?1")?
         .query_row([seq], |row| row.get(0))?;
-    let dead = connection
-        .prepare_cached("SELECT count(*) FROM deliveries WHERE endpoint_seq = ?1 AND state = 2")?
-        .query_row([seq], |row| row.get(0))?;
+    let [pending, dead] = [Counted::Pending, Counted::Dead].map(|counted| backlogs.of(counted, seq));
     Ok(Backlog { pending, dead, overdue: earliest.map_or(0, |due| (now - due).max(0)) })
 }
 

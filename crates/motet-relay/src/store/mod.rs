@@ -245,7 +245,7 @@ impl Store {
 
     /// Number of pending deliveries of an endpoint.
     pub(crate) fn pending_of(&self, endpoint: i64) -> u64 {
-        self.shared.backlogs.of(endpoint)
+        self.shared.backlogs.of(backlog::Counted::Pending, endpoint)
     }
 
     /// Waits for endpoints with committed work, and returns those since the last call.

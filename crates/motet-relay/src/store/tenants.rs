@@ -10,6 +10,7 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::time::sleep;
 
+use super::backlog::Counted;
 use super::events::step_counters;
 use super::listing::Walk;
 use super::policy::{self, PolicyChange, TenantPolicy, TextsChange};
@@ -326,25 +327,27 @@ pub(super) async fn sweep(store: Store) {
 }
 
 /// The statements that delete the rows of a tenant, in this order: endpoints are deleted last, because rows are found by
-/// them. Each has the tenant and a limit as its parameters.
+/// them. Each has the tenant and a limit as its parameters, and returns the endpoint of a row that is counted: the first
+/// those of pending deliveries, the others those of dead letters.
 const SWEEPS: [&str; 8] = [
     "DELETE FROM due WHERE (endpoint_seq, due_at, delivery_seq) IN
          (SELECT d.endpoint_seq, d.due_at, d.delivery_seq FROM endpoints e CROSS JOIN due d
           ON d.endpoint_seq = e.seq WHERE e.tenant_seq = ?1 LIMIT ?2) RETURNING endpoint_seq",
     "DELETE FROM attempts WHERE seq IN
          (SELECT a.seq FROM endpoints e CROSS JOIN attempts a INDEXED BY attempts_by_endpoint
-          ON a.endpoint_seq = e.seq WHERE e.tenant_seq = ?1 LIMIT ?2) RETURNING 0",
+          ON a.endpoint_seq = e.seq WHERE e.tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
     "DELETE FROM deliveries WHERE seq IN
-         (SELECT seq FROM deliveries INDEXED BY deliveries_by_tenant WHERE tenant_seq = ?1 LIMIT ?2) RETURNING 0",
+         (SELECT seq FROM deliveries INDEXED BY deliveries_by_tenant WHERE tenant_seq = ?1 LIMIT ?2)
+         RETURNING iif(state = 2, endpoint_seq, NULL)",
     "DELETE FROM events WHERE seq IN
-         (SELECT seq FROM events INDEXED BY events_by_tenant WHERE tenant_seq = ?1 LIMIT ?2) RETURNING 0",
+         (SELECT seq FROM events INDEXED BY events_by_tenant WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
     "DELETE FROM idempotency WHERE (tenant_seq, key) IN
-         (SELECT tenant_seq, key FROM idempotency WHERE tenant_seq = ?1 LIMIT ?2) RETURNING 0",
+         (SELECT tenant_seq, key FROM idempotency WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
     "DELETE FROM rollups WHERE (minute, node, tenant_seq, endpoint_seq) IN
          (SELECT minute, node, tenant_seq, endpoint_seq FROM rollups INDEXED BY rollups_by_endpoint
-          WHERE tenant_seq = ?1 LIMIT ?2) RETURNING 0",
-    "DELETE FROM replays WHERE seq IN (SELECT seq FROM replays WHERE tenant_seq = ?1 LIMIT ?2) RETURNING 0",
-    "DELETE FROM endpoints WHERE seq IN (SELECT seq FROM endpoints WHERE tenant_seq = ?1 LIMIT ?2) RETURNING 0",
+          WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+    "DELETE FROM replays WHERE seq IN (SELECT seq FROM replays WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+    "DELETE FROM endpoints WHERE seq IN (SELECT seq FROM endpoints WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
 ];
 
 /// Deletes some rows of a tenant, and the tenant itself once no row is left.
@@ -356,8 +359,9 @@ fn sweep_rows(tx: &mut Tx<'_>, tenant: TenantSeq) -> Result<(), StoreError> {
         let mut rows = statement.query(params![tenant, left])?;
         while let Some(row) = rows.next()? {
             left = left.saturating_sub(1);
-            if nth == 0 {
-                tx.backlog.add(row.get(0)?, -1);
+            let counted = if nth == 0 { Counted::Pending } else { Counted::Dead };
+            if let Some(endpoint) = row.get(0)? {
+                tx.backlog.add(counted, endpoint, -1);
             }
         }
         if left == 0 {

@@ -514,6 +514,21 @@ async fn pending(store: &Store) -> [Vec<(i64, i64, i64, i64, i64)>; 2] {
     store.shared.readers.read(read).await.unwrap()
 }
 
+/// Checks the backlogs in memory against the rows.
+async fn assert_backlogs_are_right(store: &Store, endpoints: &[i64]) {
+    let recount = |connection: &rusqlite::Connection| {
+        let backlogs = Backlogs::default();
+        backlogs.count(connection).map(|()| backlogs)
+    };
+    let right = store.shared.readers.read(recount).await.unwrap();
+    for endpoint in endpoints {
+        for counted in [backlog::Counted::Pending, backlog::Counted::Dead] {
+            let kept = store.shared.backlogs.of(counted, *endpoint);
+            assert_eq!(kept, right.of(counted, *endpoint), "{counted:?} of endpoint {endpoint}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_pending_delivery_has_one_row_in_due_after_any_step() {
     for seed in 0..8 {
@@ -565,6 +580,7 @@ async fn every_pending_delivery_has_one_row_in_due_after_any_step() {
                 }
                 let [due, deliveries] = pending(store).await;
                 assert_eq!(due, deliveries, "seed {seed}, step {step}");
+                assert_backlogs_are_right(store, &endpoints).await;
             }
         })
         .await;

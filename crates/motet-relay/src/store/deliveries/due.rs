@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{PENDING, SKIPPED};
 use crate::clock::Millis;
+use crate::store::backlog::Counted;
 use crate::store::damage::readable;
 use crate::store::writer::Tx;
 use crate::store::{StoreError, TenantSeq, Wake};
@@ -56,7 +57,7 @@ impl DueRow {
     /// Adds the row, and counts it in the backlog of its endpoint.
     pub(super) fn insert(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         self.insert_uncounted(tx.connection)?;
-        tx.backlog.add(self.endpoint, 1);
+        tx.backlog.add(Counted::Pending, self.endpoint, 1);
         Ok(())
     }
 
@@ -138,7 +139,7 @@ pub(super) fn take(
 ) -> Result<Option<DueRow>, StoreError> {
     let taken = take_uncounted(tx.connection, endpoint, due_at, delivery)?;
     if taken.is_some() {
-        tx.backlog.add(endpoint, -1);
+        tx.backlog.add(Counted::Pending, endpoint, -1);
     }
     Ok(taken)
 }

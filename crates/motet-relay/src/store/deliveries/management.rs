@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::due::{self, DueCounts, DueRow};
 use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, MISSING, PENDING, SKIPPED};
 use crate::clock::{Clock, Millis};
+use crate::store::backlog::Counted;
 use crate::store::damage::{newest_first, readable};
 use crate::store::events::read_event;
 use crate::store::listing::{EventFilter, ListPage, ScanBudget};
@@ -245,6 +246,9 @@ fn revive(tx: &mut Tx<'_>, tenant: TenantSeq, delivery: i64, endpoint: i64) -> R
         .connection
         .prepare_cached("SELECT state, due_at FROM deliveries WHERE seq = ?1")?
         .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if known.0 == DEAD {
+        tx.backlog.add(Counted::Dead, endpoint, -1);
+    }
     if let (PENDING, Some(due_at)) = known {
         due::take(tx, endpoint, due_at, delivery)?;
     }

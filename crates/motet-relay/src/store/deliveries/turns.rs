@@ -12,6 +12,7 @@ use super::{Attempt, DEAD, DELIVERED, FailureClass, MISSING, PENDING};
 use crate::clock::{Millis, millis};
 use crate::config::AutoDisable;
 use crate::signature::Secret;
+use crate::store::backlog::Counted;
 use crate::store::damage::{Damage, readable};
 use crate::store::endpoints::{OldSecrets, parse_secret};
 use crate::store::events::read_event;
@@ -331,6 +332,7 @@ fn set_dead(tx: &mut Tx<'_>, endpoint: i64, delivery: i64, reason: &str) -> Resu
         .optional()?;
     if let Some(tenant) = tenant {
         tx.counts.dead(tenant, endpoint);
+        tx.backlog.add(Counted::Dead, endpoint, 1);
     }
     Ok(tenant.is_some())
 }
@@ -559,6 +561,11 @@ fn record(
         )?
         .execute(params![delivery, state, !by_relay, due_at, last_attempt, tx.wall, applies, next.reason])?;
     let is_dead = is_current && state == DEAD;
+    match (stored.state == DEAD, state == DEAD) {
+        (false, true) => tx.backlog.add(Counted::Dead, endpoint, 1),
+        (true, false) => tx.backlog.add(Counted::Dead, endpoint, -1),
+        _ => {}
+    }
     if !by_relay {
         tx.counts.attempt(stored.tenant, endpoint, attempt.class.is_none(), attempt.took_ms);
     }
