@@ -11,7 +11,7 @@ use std::time::Duration;
 use motet::mutant;
 use motet::observe::Registration;
 use motet::resilience::{
-    self, BreakerState, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Pipeline, PolicyKind,
+    self, BreakerState, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Pipeline,
     RejectedError, Retry,
 };
 use motet::task::timeout_at;
@@ -219,9 +219,13 @@ impl Core {
         let place = self.place(call).await.map_err(|rejected| {
             call.error(ErrorKind::Rejected(rejected.by())).hinted(rejected.retry_after())
         })?;
-        if matches!(self.breaker(call.host).state(), BreakerState::Open | BreakerState::ForcedOpen) {
-            // It opened while the call was in line.
-            return Err(call.error(ErrorKind::Rejected(PolicyKind::CircuitBreaker)));
+        let breaker = self.breaker(call.host);
+        if matches!(breaker.state(), BreakerState::Open | BreakerState::ForcedOpen) {
+            // It opened while the call was in line. The call has a permit of its own already.
+            let rejected = breaker.try_acquire().map(drop);
+            rejected.map_err(|rejected| {
+                call.error(ErrorKind::Rejected(rejected.by())).hinted(rejected.retry_after())
+            })?;
         }
         let number = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let is_below_base = self.base.as_ref().is_some_and(|base| ptr::eq(&base.host, call.host));

@@ -87,8 +87,9 @@ impl Connections {
     /// HTTP/2, its stream is reset.
     ///
     /// # Errors
-    /// [`SendError`]. After [`RequestBody`](SendError::RequestBody), [`Transport`](SendError::Transport) and, rarely,
-    /// [`Stale`](SendError::Stale), the server may have processed the request; after the others it has not.
+    /// [`SendError`]. After [`RequestBody`](SendError::RequestBody), [`Transport`](SendError::Transport),
+    /// [`Closed`](SendError::Closed) and, rarely, [`Stale`](SendError::Stale), the server may have processed the request; after
+    /// the others it has not.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<ReceivedBody>, SendError> {
         let (head, body) = request.into_parts();
         let Some(body) = body.outgoing() else {
@@ -135,7 +136,7 @@ impl Connections {
             return SendError::Connect(error.into());
         }
         let line = line_of(&error);
-        if find::<GivenUp>(&error).is_some() || line.as_ref().is_some_and(|line| line.has_refused()) {
+        if find::<GivenUp>(&error).is_some() || is_given_up(&error, line.as_deref()) {
             return SendError::Refused(error.into());
         }
         if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
@@ -161,6 +162,16 @@ impl Connections {
 /// The length of the body that the headers of a request state.
 fn stated_length<B>(request: &Request<B>) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Returns `true` if the connection was closed without a request, before the failed one was sent. With HTTP/2 hyper hides
+/// [`GivenUp`]; an error of h2 itself is the answer of the server to a request that was sent.
+fn is_given_up(error: &legacy::Error, line: Option<&Line>) -> bool {
+    #[cfg(feature = "http2")]
+    if find::<h2::Error>(error).is_some() {
+        return false;
+    }
+    line.is_some_and(Line::has_refused) && find::<hyper::Error>(error).is_some()
 }
 
 /// The connection of a failed request, if it had one.

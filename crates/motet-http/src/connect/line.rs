@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frame_scan::{Frame, FrameScan};
+use super::frame_scan::{FrameEvent, FrameScan};
 use super::head_scan::HeadScan;
 use super::kept::Kept;
 use super::upload;
@@ -207,21 +207,23 @@ impl Line {
         Ok(noted)
     }
 
-    /// Notes a frame that one side has written. The connection becomes idle when its last stream has ended.
-    fn note(self: &Arc<Self>, frame: Frame, side: Side) {
-        if !frame.is_reset && !frame.is_last {
-            return;
-        }
+    /// Notes the end of a part of a stream. The connection becomes idle when its last stream has ended.
+    fn note(self: &Arc<Self>, event: FrameEvent, side: Side) {
+        let (stream, is_reset) = match event {
+            FrameEvent::Headers(_) => return,
+            FrameEvent::Ended(stream) => (stream, false),
+            FrameEvent::Reset(stream) => (stream, true),
+        };
         {
             let mut state = self.state();
-            let Some(sides) = state.streams.get_mut(&frame.stream) else { return };
+            let Some(sides) = state.streams.get_mut(&stream) else { return };
             sides.is_sent |= side == Side::Client;
             sides.is_received |= side == Side::Server;
-            let is_over = frame.is_reset || (sides.is_sent && sides.is_received);
+            let is_over = is_reset || (sides.is_sent && sides.is_received);
             if !is_over {
                 return;
             }
-            state.streams.remove(&frame.stream);
+            state.streams.remove(&stream);
             if !state.streams.is_empty() {
                 return;
             }
@@ -305,9 +307,9 @@ impl<S> Wire<S> {
         let mut begun = self.line.check();
         let mut frames = self.written.clone();
         for buf in bufs {
-            frames.feed(buf, |frame| {
-                if frame.has_headers && begun.is_ok() {
-                    begun = self.line.open_stream(frame.stream);
+            frames.feed(buf, |event| {
+                if let (FrameEvent::Headers(stream), true) = (event, begun.is_ok()) {
+                    begun = self.line.open_stream(stream);
                 }
             });
         }
@@ -320,7 +322,7 @@ impl<S> Wire<S> {
         if self.line.is_shared {
             for buf in bufs {
                 let length = left.min(buf.len());
-                self.written.feed(&buf[..length], |frame| self.line.note(frame, Side::Client));
+                self.written.feed(&buf[..length], |event| self.line.note(event, Side::Client));
                 left -= length;
             }
         }
@@ -386,7 +388,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let this = &mut *self;
         let bytes = &buf.filled()[before..];
         if this.line.is_shared {
-            this.read.feed(bytes, |frame| this.line.note(frame, Side::Server));
+            this.read.feed(bytes, |event| this.line.note(event, Side::Server));
         } else {
             let fed = this.line.state().scan.feed(bytes);
             fed.map_err(io::Error::other)?;

@@ -33,6 +33,8 @@ use std::time::Duration;
 #[cfg(feature = "tls")]
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 #[cfg(feature = "tls")]
+use rustls::client::Resumption;
+#[cfg(feature = "tls")]
 use rustls::crypto::CryptoProvider;
 
 pub use builder::{ConnectionsBuilder, Versions};
@@ -85,26 +87,37 @@ fn connector(plan: Plan) -> Connector {
     ConnectDeadline::new(dialer, within, kept, most_head, is_http2)
 }
 
-/// The configuration that trusts the certificates of the system. They are read once, which takes milliseconds: a test in virtual
-/// time creates a client in each of its hundreds of runs.
+/// Trusts the certificates of the system. They are read once, which takes milliseconds: a test in virtual time creates a client
+/// in each of its hundreds of runs.
 #[cfg(feature = "tls")]
-static TRUSTED: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+static OF_THE_SYSTEM: OnceLock<rustls::ClientConfig> = OnceLock::new();
 
 /// Trusts the certificates of the system, so that a private CA works as elsewhere on the machine; the bundled ones if the system
-/// has none.
+/// has none. Each configuration has its own sessions.
 #[cfg(feature = "tls")]
-fn trusted() -> Arc<rustls::ClientConfig> {
+fn trusted() -> rustls::ClientConfig {
+    if let Some(config) = OF_THE_SYSTEM.get() {
+        let mut config = config.clone();
+        config.resumption = Resumption::default();
+        return config;
+    }
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
     let versions = || {
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider));
         builder.with_safe_default_protocol_versions().expect("a provider supports a version of TLS")
     };
-    let roots = versions().with_native_roots().unwrap_or_else(|error| {
-        tracing::warn!(%error, "no system certificates; using the bundled Mozilla roots");
-        versions().with_webpki_roots()
-    });
-    Arc::new(roots.with_no_client_auth())
+    match versions().with_native_roots() {
+        Ok(roots) => {
+            // Another thread may have been quicker.
+            let _stored = OF_THE_SYSTEM.set(roots.with_no_client_auth());
+            trusted()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no system certificates; using the bundled Mozilla roots");
+            versions().with_webpki_roots().with_no_client_auth()
+        }
+    }
 }
 
 /// Performs the TLS handshake of `https` URLs.
@@ -114,8 +127,8 @@ fn with_tls(
     config: Option<Arc<rustls::ClientConfig>>,
     versions: Versions,
 ) -> HttpsConnector<Dialer> {
-    let config = config.unwrap_or_else(|| Arc::clone(TRUSTED.get_or_init(trusted)));
-    let builder = HttpsConnectorBuilder::new().with_tls_config(Arc::unwrap_or_clone(config)).https_or_http();
+    let config = config.map_or_else(trusted, Arc::unwrap_or_clone);
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
     match versions {
         Versions::Http1 => builder.enable_http1().wrap_connector(dialer),
         #[cfg(feature = "http2")]

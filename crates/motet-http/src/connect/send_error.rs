@@ -11,7 +11,7 @@ use crate::client::BoxError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The scope of the connections has ended or is ending.
+    /// The scope of the connections has ended or is ending. A request that was in flight may have been processed.
     #[error("the scope of the connections has ended")]
     Closed,
     /// Connecting timed out.

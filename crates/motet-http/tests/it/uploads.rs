@@ -209,6 +209,49 @@ async fn http2_connection_that_waits_for_a_response_stays_open() {
 }
 
 #[tokio::test]
+async fn large_answer_of_an_old_http2_connection_arrives_whole() {
+    test(async |n| {
+        let base = h2(n, async |_: Request<Incoming>| "x".repeat(300_000)).await;
+        let connections =
+            Connections::builder(n).versions(Versions::Http2).max_age(Duration::ZERO).build().unwrap();
+        for _ in 0..5 {
+            let (status, body) = exchange(&connections, post(&base, Body::from("x"))).await.unwrap();
+            assert_eq!((status, body.len()), (200, 300_000));
+        }
+        // The last handle is gone before the body has been read.
+        let answer = connections.send(post(&base, Body::from("x"))).await.unwrap();
+        drop(connections);
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 300_000);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reset_of_the_only_stream_of_an_old_connection_is_a_transport_error() {
+    test(async |n| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let serving = async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut http = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_request, mut respond))) = http.accept().await {
+                    respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                }
+            }
+        };
+        drop(n.service("resetting server", serving));
+        let connections =
+            Connections::builder(n).versions(Versions::Http2).max_age(Duration::ZERO).build().unwrap();
+        for _ in 0..5 {
+            let error = exchange(&connections, post(&base, Body::from("x"))).await.unwrap_err();
+            assert!(matches!(error, SendError::Transport(_)), "the server has it: {error:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn http2_connection_of_a_cancelled_request_gives_up_its_slot() {
     test(async |n| {
         let (base, asked, _go_on) = holding(n).await;

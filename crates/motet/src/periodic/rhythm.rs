@@ -34,6 +34,10 @@ impl Rhythm {
     }
 
     /// Notes the begin of a run.
+    #[cfg_attr(
+        not(feature = "cron"),
+        allow(clippy::needless_pass_by_ref_mut, clippy::unused_self, reason = "only a calendar notes it")
+    )]
     pub(crate) fn begins(&mut self) {
         match self {
             Self::Interval(_) => {}

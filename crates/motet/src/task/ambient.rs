@@ -19,29 +19,54 @@ use super::core::Core;
 
 thread_local! {
     static CURRENT: Cell<*const Core> = const { Cell::new(ptr::null()) };
-    static IS_SHIELDED: Cell<bool> = const { Cell::new(false) };
+    /// The number of the scope in which the running code is shielded, or [`NO_SCOPE`].
+    static SHIELDED_IN: Cell<u64> = const { Cell::new(NO_SCOPE) };
 }
+
+/// Numbers of scopes do not get this high.
+const NO_SCOPE: u64 = u64::MAX;
 
 /// Returns `true` if the running code is not cancelled with its scope: a release, the opening of a resource, a blocking
 /// closure.
 pub(crate) fn is_shielded() -> bool {
-    IS_SHIELDED.get()
+    let shielded_in = SHIELDED_IN.get();
+    shielded_in != NO_SCOPE && current().is_some_and(|scope| scope.id == shielded_in)
 }
 
-/// Marks the running code as shielded until it is dropped.
+/// Returns `true` if the running code is not cancelled with `scope`, which encloses it: it is shielded in that scope or in a
+/// scope within it, or it belongs to a scope that such code has opened.
+pub(crate) fn is_shielded_from(scope: &Core) -> bool {
+    let mut inner = current();
+    while let Some(core) = inner {
+        if core.id == SHIELDED_IN.get() {
+            return true;
+        }
+        if core.id == scope.id {
+            return false;
+        }
+        if core.is_opened_shielded {
+            return true;
+        }
+        inner = core.parent.clone();
+    }
+    false
+}
+
+/// Marks the running code as shielded in the current scope until it is dropped.
 pub(crate) struct Shield {
-    around: bool,
+    around: u64,
 }
 
 impl Shield {
     pub(crate) fn raise() -> Self {
-        Self { around: IS_SHIELDED.replace(true) }
+        let scope = current().map_or(NO_SCOPE, |scope| scope.id);
+        Self { around: SHIELDED_IN.replace(scope) }
     }
 }
 
 impl Drop for Shield {
     fn drop(&mut self) {
-        IS_SHIELDED.set(self.around);
+        SHIELDED_IN.set(self.around);
     }
 }
 

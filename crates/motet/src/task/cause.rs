@@ -6,9 +6,13 @@
 //! cause is taken, so that the kind is no part of the type of the error.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Display;
 use std::ops::DerefMut;
+
+use super::{Name, TaskError};
+use crate::sync::catch;
 
 /// The part of an error of a child in the error of the scope.
 pub(crate) enum Cause<'a> {
@@ -18,6 +22,30 @@ pub(crate) enum Cause<'a> {
     Text(&'a dyn Display),
     /// Neither: its type has nothing to print, or is not known to have.
     Opaque,
+}
+
+impl Cause<'_> {
+    /// Returns `true` if the error, or one of its sources, is the [`TaskError`] of this task, which failed. By its text: its type
+    /// has the error of its scope as a parameter, about which nothing is known here.
+    pub(crate) fn is_failure_of(&self, task: &Name) -> bool {
+        let failed = TaskError::<Infallible>::Reported { task: task.clone() }.to_string();
+        // Code of the user.
+        let is_same = |error: &dyn Display| catch(|| error.to_string()).is_ok_and(|text| text == failed);
+        match self {
+            Self::Source(error) => {
+                let mut next: Option<&dyn Error> = Some(*error);
+                while let Some(error) = next {
+                    if is_same(&error) {
+                        return true;
+                    }
+                    next = error.source();
+                }
+                false
+            }
+            Self::Text(text) => is_same(text),
+            Self::Opaque => false,
+        }
+    }
 }
 
 /// Finds the cause in an error.

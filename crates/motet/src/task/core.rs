@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub(super) span: TaskSpan,
     /// Each child has a span of its own.
     pub(super) has_task_spans: bool,
+    /// `true` if code that is not cancelled with the parent has opened it.
+    pub(super) is_opened_shielded: bool,
     /// The [`FindCause`] of the errors of the children, for [`Policy::Isolate`] only: other scopes return their errors.
     find_cause: Option<Arc<dyn Any + Send + Sync>>,
     /// On its own cache lines, as the lists and the state: the children of all workers write them, and each poll reads the
@@ -145,6 +147,7 @@ pub(crate) struct Settings {
     pub(crate) find_cause: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) span: TaskSpan,
     pub(crate) has_task_spans: bool,
+    pub(crate) is_opened_shielded: bool,
 }
 
 impl Core {
@@ -167,6 +170,7 @@ impl Core {
             find_cause: settings.find_cause,
             span: settings.span,
             has_task_spans,
+            is_opened_shielded: settings.is_opened_shielded,
             gate: Padded(Gate::new()),
             releases: Counters::default(),
             level: AtomicU8::new(Level::Open as u8),

@@ -154,7 +154,7 @@ async fn end_with(scope: &Core, task: Name, why: String, at: &Location<'_>) -> I
     scope.raise(Level::Work, &reason);
     poll_fn(|_| {
         assert!(
-            !ambient::is_shielded(),
+            !ambient::is_shielded_from(scope),
             "the task `{task}` has no value, and the code that awaits it (at {at}) is not cancelled with its scope: await the task"
         );
         Poll::Pending

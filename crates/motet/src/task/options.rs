@@ -346,6 +346,7 @@ impl ScopeBuilder {
             find_cause: self.find_cause,
             span: TaskSpan::current(),
             has_task_spans: self.has_task_spans,
+            is_opened_shielded: ambient::is_shielded(),
         };
         let core = Arc::new(Core::new(settings, Some(parent), runtime));
         let place = list(&core);
@@ -444,7 +445,14 @@ impl<T> Noted<T> {
         let mut failures = failures.filter(|failure| !succeeded || failure.task.is_none());
         if let Some(first) = failures.next() {
             let first = first.found_by(find_cause);
-            let others = failures.map(|failure| failure.found_by(find_cause)).collect();
+            // The body may be in the middle of a poll when a child fails, and return what its `await` of the child returns.
+            let is_repeated = |failure: &ChildError<E>| {
+                core.policy == Policy::FailFast
+                    && failure.task.is_none()
+                    && first.task.as_ref().is_some_and(|task| find_cause(&failure.error).is_failure_of(task))
+            };
+            let others = failures.filter(|failure| !is_repeated(failure));
+            let others = others.map(|failure| failure.found_by(find_cause)).collect();
             return Err(ScopeError::Failed { first, others, release });
         }
         let deadline = reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Deadline);

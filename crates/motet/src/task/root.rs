@@ -48,6 +48,7 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
         find_cause: None,
         span: TaskSpan::default(),
         has_task_spans: false,
+        is_opened_shielded: false,
     };
     let core = Arc::new(Core::new(settings, None, runtime.clone()));
     roots.insert(runtime.id(), Root { core: Arc::downgrade(&core), drains: Arc::default() });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use motet::App;
 use motet::run::{ExitOutcome, Root};
-use motet::task::{Nursery, Policy, Reason, Scope, ScopeError, scope};
+use motet::task::{Nursery, Policy, Reason, Scope, ScopeError, Task, scope};
 
 const ROOT: &str = "invalid digit found in string";
 
@@ -89,6 +89,36 @@ async fn chain_names_the_root_cause_once_for_each_kind_of_error() {
     let failed = sum_with_an_own_enum().await.unwrap_err();
     assert_eq!(chain(&failed), format!("the import failed: {of_the_scope}"));
     assert_eq!(format!("{:#}", anyhow::Error::from(failed)), format!("the import failed: {of_the_scope}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn error_of_a_body_that_awaited_the_failed_task_is_not_counted() {
+    // The task fails on the other thread in the middle of a poll of the body.
+    fn finished<T, E>(task: Task<T, E>) -> Task<T, E> {
+        while !task.is_finished() {
+            std::thread::yield_now();
+        }
+        task
+    }
+    let failed = scope(async |n: &Nursery<anyhow::Error>| {
+        use anyhow::Context as _;
+
+        let two = n.try_spawn("two", async { Ok(parse("x")?) });
+        Ok(finished(two).await.context("no sum")?)
+    });
+    assert_eq!(failed.await.unwrap_err().to_string(), "task `two` failed");
+    let failed = scope(async |n: &Nursery<BoxError>| {
+        let two = n.try_spawn("two", async { Ok(parse("x")?) });
+        Ok(finished(two).await?)
+    });
+    assert_eq!(failed.await.unwrap_err().to_string(), "task `two` failed");
+    // An error of its own is one more.
+    let failed = scope(async |n: &Nursery<BoxError>| {
+        let two = n.try_spawn("two", async { Ok(parse("x")?) });
+        let _failed = finished(two).await;
+        Ok(parse("y")?)
+    });
+    assert_eq!(failed.await.unwrap_err().to_string(), "task `two` failed, and 1 more");
 }
 
 #[tokio::test]

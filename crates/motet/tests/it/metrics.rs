@@ -17,7 +17,9 @@ use motet::observe::{MetricsExporter, Stats};
 use motet::periodic::every;
 use motet::pool::{Manager, Pool};
 use motet::queue;
-use motet::resilience::{AdaptiveLimit, Bulkhead, CircuitBreaker, CircuitBreakers, RateLimiter};
+use motet::resilience::{
+    AdaptiveLimit, Bulkhead, CircuitBreaker, CircuitBreakers, RateLimiter, RateLimiters,
+};
 use motet::stream::StreamCombinators as _;
 use motet::task::{Nursery, Scope, scope};
 use tokio::time::sleep;
@@ -133,6 +135,9 @@ async fn exported_metrics_are_those_that_the_docs_list() {
         let _breaker = CircuitBreaker::builder().name("mail").build_in(n).unwrap();
         let breakers = CircuitBreakers::new(4.try_into().unwrap(), |_: &u32| CircuitBreaker::default());
         let _breakers = breakers.name_in(n, "hosts");
+        let each = RateLimiter::builder(10, Duration::from_secs(1));
+        let limiters = RateLimiters::<u32>::with_builder(4.try_into().unwrap(), each).unwrap();
+        let _limiters = limiters.name_in(n, "clients");
         let _bulkhead = Bulkhead::builder(2).name("reports").build_in(n).unwrap();
         let _adaptive = AdaptiveLimit::builder().name("search").build_in(n).unwrap();
         let _rate = RateLimiter::builder(10, Duration::from_secs(1)).name("api").build_in(n).unwrap();

@@ -327,6 +327,27 @@ mod calendar {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn due_times_during_a_run_are_skipped() {
+        let begins = Begins::new();
+        scope(async |n: &Nursery| {
+            let noted = begins.clone();
+            let job = cron("* * * * *").unwrap().name("job").clock(may());
+            job.start(n, move || {
+                noted.note();
+                sleep(SECOND * 150)
+            })
+            .unwrap();
+            sleep(SECOND * 500).await;
+            let shown = n.snapshot().to_string();
+            assert!(shown.contains("skipped 4"), "{shown}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(begins.read(), [60, 240, 420]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn runs_missed_by_a_suspension_during_a_run_become_one() {
         let (clock, begins) = (SetClock::new(), Begins::new());
         scope(async |n: &Nursery| {

@@ -209,3 +209,40 @@ async fn release_that_awaits_a_value_that_never_comes_panics() {
     assert!(release.is_panic(), "{release:?}");
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn scope_within_a_release_ends_with_its_own_reason() {
+    let (report, reported) = oneshot::channel();
+    let ended = scope(async |n: &Nursery| {
+        n.defer("cleanup", async move |_| {
+            let sum = scope(async |inner: &Nursery| {
+                let task = inner.spawn("task", pending::<u32>());
+                task.cancel(Reason::requested("enough"));
+                Ok(task.value().await)
+            });
+            let _ = report.send(sum.await.unwrap_err().to_string());
+        });
+        Ok(())
+    });
+    ended.await.unwrap();
+    let ended = reported.await.unwrap();
+    assert!(ended.contains("`task`") && ended.contains("enough"), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn child_of_a_scope_within_a_release_panics_instead_of_waiting() {
+    let ended = caught(scope(async |n: &Nursery<String>| {
+        let broken = n.try_spawn("broken", async { Err::<u32, _>("no such user".to_owned()) });
+        n.defer("cleanup", async move |_| {
+            let inner = scope(async |inner: &Nursery| {
+                inner.spawn("waits", broken.value());
+                Ok(())
+            });
+            inner.await.unwrap();
+        });
+        pending::<Result<(), _>>().await
+    }));
+    let failed = ended.await.unwrap().unwrap_err();
+    let [release] = failed.release_failures() else { panic!("{failed:?}") };
+    assert!(release.is_panic(), "{release:?}");
+}
