@@ -13,7 +13,7 @@ pub(super) struct FrameScan {
     continued: Option<u32>,
 }
 
-/// What the frames of one direction mean for a stream.
+/// The meaning of a frame for its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FrameEvent {
     /// Headers begin on it: of a request, a response, or trailers.

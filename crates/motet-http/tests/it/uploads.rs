@@ -227,7 +227,7 @@ async fn large_answer_of_an_old_http2_connection_arrives_whole() {
 }
 
 #[tokio::test]
-async fn reset_of_the_only_stream_of_an_old_connection_is_a_transport_error() {
+async fn reset_by_the_server_is_no_refusal_on_an_old_connection() {
     test(async |n| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
