@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use jiff::SpanRelativeTo;
 
+use crate::access::KeyScope;
 use crate::config::{AutoDisable, Config, EndpointLimits, Feeds, InFlight, RetrySchedule, Timeouts};
+use crate::control::{CommandError, ControlTarget};
 use crate::demo::DemoOptions;
 
 /// relay delivers events to webhook endpoints: durable, signed, retried.
@@ -30,8 +33,11 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Demonstrate relay: deliver events to a receiver that misbehaves, and count the events that arrive
     Demo(DemoArgs),
-    /// Create a new API key for a data directory and revoke the old one; relay must be stopped
-    RotateKey(RotateKeyArgs),
+    /// Create, list and revoke API keys, of a running or a stopped relay
+    Key(KeyArgs),
+    /// Replaced by `key`
+    #[command(hide = true)]
+    RotateKey(RemovedArgs),
 }
 
 impl Cli {
@@ -206,19 +212,161 @@ impl From<&DemoArgs> for DemoOptions {
     }
 }
 
-/// Options of `rotate-key`.
+/// Options of `key`.
 #[derive(Debug, Clone, Args)]
-pub struct RotateKeyArgs {
-    /// Directory of the store
-    #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
-    data: PathBuf,
+pub struct KeyArgs {
+    #[command(subcommand)]
+    action: KeyAction,
 }
 
-impl RotateKeyArgs {
-    /// The directory of the store.
-    #[must_use]
-    pub fn data(&self) -> &std::path::Path {
-        &self.data
+impl KeyArgs {
+    pub(crate) const fn action(&self) -> &KeyAction {
+        &self.action
+    }
+}
+
+/// The commands of `key`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Create a key, and print it; it cannot be shown again
+    Create(CreateKeyArgs),
+    /// List all keys, newest first
+    List(ListKeysArgs),
+    /// Revoke a key
+    Revoke(RevokeKeyArgs),
+}
+
+impl KeyAction {
+    pub(crate) fn target(&self) -> Result<ControlTarget, CommandError> {
+        match self {
+            Self::Create(args) => args.control.target(),
+            Self::List(args) => args.control.target(),
+            Self::Revoke(args) => args.control.target(),
+        }
+    }
+}
+
+/// The relay that a command is for.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ControlArgs {
+    /// Data directory. A running relay is reached by the socket in the directory; the store of a stopped relay is opened
+    #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
+    data: PathBuf,
+
+    /// URL of a running relay, such as https://relay.example.com, in place of a data directory
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    server: Option<String>,
+
+    /// API key for --server. Default: the environment variable RELAY_KEY, which other users cannot see
+    #[arg(long, value_name = "KEY", requires = "server")]
+    key: Option<String>,
+}
+
+impl ControlArgs {
+    fn target(&self) -> Result<ControlTarget, CommandError> {
+        let Some(url) = &self.server else { return Ok(ControlTarget::Data(self.data.clone())) };
+        let key = self.key.clone().or_else(|| std::env::var("RELAY_KEY").ok()).filter(|key| !key.is_empty());
+        Ok(ControlTarget::Server { url: url.clone(), key: key.ok_or(CommandError::NoKey)? })
+    }
+}
+
+/// Options of `key create`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CreateKeyArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+
+    /// Name, for people
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) name: String,
+
+    /// Scopes, separated by commas: publish, read, read_payload (with read), manage, secrets, replay, or admin for
+    /// everything. May be repeated
+    #[arg(long = "scope", value_name = "SCOPE", required = true, value_delimiter = ',')]
+    pub(crate) scopes: Vec<KeyScope>,
+
+    /// The only tenant that the key is for. Default: all tenants
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+
+    /// When the key expires: after a time, such as 90d or 12h, or at a time, such as 2030-01-31T00:00:00Z. Default: never
+    #[arg(long, value_name = "WHEN", value_parser = parse_expiry)]
+    pub(crate) expires: Option<KeyExpiry>,
+
+    /// Print the key with its properties as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// When a new key expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyExpiry {
+    /// After a number of seconds.
+    In(u64),
+    /// At a time, as in RFC 3339.
+    At(String),
+}
+
+/// Options of `key list`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListKeysArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+
+    /// List only the keys of this tenant
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+
+    /// Print the keys as a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `key revoke`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RevokeKeyArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+
+    /// Id of the key: the part between `rk_` and the next `_`
+    #[arg(value_name = "ID", value_parser = parse_key_id)]
+    id: String,
+}
+
+impl RevokeKeyArgs {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// The arguments of a command that does not exist any more.
+#[derive(Debug, Clone, Args)]
+pub struct RemovedArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _any: Vec<String>,
+}
+
+/// Parses when a key expires.
+fn parse_expiry(text: &str) -> Result<KeyExpiry, String> {
+    if text.parse::<jiff::Timestamp>().is_ok() {
+        return Ok(KeyExpiry::At(text.to_owned()));
+    }
+    let span =
+        text.parse::<jiff::Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    match span.map(|duration| u64::try_from(duration.as_secs())) {
+        Ok(Ok(seconds)) if seconds > 0 => Ok(KeyExpiry::In(seconds)),
+        _ => {
+            Err("write a time from now, such as 90d or 12h, or a time such as 2030-01-31T00:00:00Z"
+                .to_owned())
+        }
+    }
+}
+
+fn parse_key_id(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        Ok(text.to_owned())
+    } else {
+        Err("an id has letters and digits only; `motet-relay key list` shows the ids".to_owned())
     }
 }
 
@@ -287,8 +435,52 @@ mod tests {
             &["--in-flight", "0"],
             &["demo", "--events", "0"],
             &["serve", "--no-such-option"],
+            &["key"],
+            &["key", "create"],
+            &["key", "create", "--scope", "everything"],
+            &["key", "create", "--scope", "read", "--expires", "soon"],
+            &["key", "create", "--scope", "read", "--expires", "-1d"],
+            &["key", "list", "--key", "rk_1_2"],
+            &["key", "list", "--server", "http://relay", "--data", "."],
+            &["key", "revoke", "../endpoints"],
         ] {
             assert!(Cli::try_parse_from([&["motet-relay"], args].concat()).is_err(), "{args:?}");
         }
+    }
+
+    #[test]
+    fn options_of_key_create_are_parsed() {
+        let create = |args: &[&str]| {
+            let args = [&["motet-relay", "key", "create"], args].concat();
+            let Command::Key(key) = Cli::try_parse_from(args).unwrap().into_command() else {
+                panic!("not key")
+            };
+            let KeyAction::Create(create) = key.action else { panic!("not create") };
+            create
+        };
+        let scopes = [KeyScope::Publish, KeyScope::Read, KeyScope::Admin];
+        assert_eq!(create(&["--scope", "publish,read", "--scope", "admin"]).scopes, scopes);
+        let expires = |when| create(&["--scope", "read", "--expires", when]).expires;
+        assert_eq!(expires("90d"), Some(KeyExpiry::In(90 * 86_400)));
+        assert_eq!(expires("12h 30m"), Some(KeyExpiry::In(45_000)));
+        assert_eq!(expires("2030-01-31T00:00:00Z"), Some(KeyExpiry::At("2030-01-31T00:00:00Z".to_owned())));
+    }
+
+    #[test]
+    fn command_is_for_a_data_directory_or_for_a_server_with_a_key() {
+        let target = |args: &[&str]| {
+            let args = [&["motet-relay", "key", "list"], args].concat();
+            let Command::Key(key) = Cli::try_parse_from(args).unwrap().into_command() else {
+                panic!("not key")
+            };
+            key.action.target().unwrap()
+        };
+        assert_eq!(target(&[]), ControlTarget::Data(Config::DEFAULT_DATA.into()));
+        assert_eq!(target(&["--data", "d"]), ControlTarget::Data("d".into()));
+        let (url, key) = ("https://relay".to_owned(), "rk_1_2".to_owned());
+        assert_eq!(
+            target(&["--server", &url, "--key", &key]),
+            ControlTarget::Server { url: url.clone(), key }
+        );
     }
 }

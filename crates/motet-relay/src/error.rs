@@ -35,9 +35,6 @@ pub enum StartError {
     /// The operating system returned no random bytes for an API key.
     #[error("the operating system returned no random bytes")]
     Random(#[source] getrandom::Error),
-    /// A new API key could not be shown. The previous keys stay valid.
-    #[error("the new API key could not be shown and was discarded; the previous key stays valid")]
-    NotShown(#[source] Arc<io::Error>),
     /// Metrics could not be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(String),

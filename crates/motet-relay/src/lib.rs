@@ -21,16 +21,20 @@
 //! - `outbound`: HTTP requests to receivers, behind the [`AddressGuard`].
 //! - [`lifecycle`]: events for programs that embed relay, and for the log and the metrics.
 //! - `parts`: the container that builds, checks and stops the parts.
+//! - `access`: the scopes of API keys.
+//! - `control`: the client of the commands, which reaches a running relay or opens the store.
 //! - `config`, `error`: settings and errors, which know no other module.
 //! - `demo`: relay against a receiver that misbehaves.
 //!
 //! An event passes `api`, `store`, `dispatch` and `outbound`, and the outcome of an attempt goes back to the store.
 //! `api` and `dispatch` know the store, and do not know each other.
 
+mod access;
 mod api;
 mod cli;
 mod clock;
 mod config;
+mod control;
 mod demo;
 mod dispatch;
 mod error;
@@ -45,11 +49,13 @@ mod relay;
 mod signature;
 mod store;
 
-pub use self::cli::{Cli, Command, DemoArgs, RotateKeyArgs, ServeArgs};
+pub use self::access::KeyScope;
+pub use self::cli::{Cli, Command, DemoArgs, KeyArgs, RemovedArgs, ServeArgs};
 pub use self::config::{AutoDisable, Config, EndpointLimits, Feeds, InFlight, RetrySchedule, Timeouts};
+pub use self::control::{CommandError, run_key_command};
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::error::{OpenError, RunError, StartError};
 pub use self::guard::{AddressGuard, BlockedAddressError};
 pub use self::pattern::{EventType, EventTypeError, MAX_TYPE_LENGTH, Pattern};
-pub use self::relay::{Relay, rotate_api_key};
+pub use self::relay::Relay;
 pub use self::signature::{Secret, SecretError};

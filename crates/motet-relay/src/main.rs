@@ -8,13 +8,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser as _;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use motet::App;
 use motet::run::Root;
 use motet::task::{Nursery, ReasonKind};
-use motet_relay::{
-    Cli, Command, Config, DemoArgs, Relay, RotateKeyArgs, ServeArgs, rotate_api_key, run_demo,
-};
+use motet_relay::{Cli, Command, Config, DemoArgs, KeyArgs, Relay, ServeArgs, run_demo, run_key_command};
 use tracing_subscriber::EnvFilter;
 
 /// An error that ends the program; it is printed with its causes.
@@ -26,7 +25,11 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let command = Cli::parse().into_command();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new(if matches!(command, Command::Demo(_)) { "error" } else { "info" })
+        EnvFilter::new(match command {
+            Command::Serve(_) => "info",
+            Command::Key(_) => "warn",
+            Command::Demo(_) | Command::RotateKey(_) => "error",
+        })
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -40,7 +43,8 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(args) => serve(*args),
         Command::Demo(args) => demo(&args),
-        Command::RotateKey(args) => rotate_key(&args),
+        Command::Key(args) => key(&args),
+        Command::RotateKey(_) => rotate_key(),
     }
 }
 
@@ -64,7 +68,7 @@ fn serve(args: ServeArgs) -> ExitCode {
         let address = relay.address();
         if let Some(key) = relay.new_api_key() {
             print(&format!(
-                "\nThis is the API key. It is shown once and stored hashed; `motet-relay rotate-key` creates a new one.\n\n    {key}\n\n"
+                "\nThis is the API key. It is shown once and stored hashed; `motet-relay key create` creates further keys.\n\n    {key}\n\n"
             ))?;
         }
         tracing::info!(%address, data, "relay is ready; the page is at http://{address}/");
@@ -87,10 +91,14 @@ fn demo(args: &DemoArgs) -> ExitCode {
     if cut_short.load(Ordering::Relaxed) { ExitCode::from(INTERRUPTED) } else { code }
 }
 
-fn rotate_key(args: &RotateKeyArgs) -> ExitCode {
-    motet::run(async |_: &Nursery<MainError>| {
-        Ok(rotate_api_key(args.data(), |key| write_out(&format!("{key}\n"))).await?)
-    })
+fn key(args: &KeyArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| Ok(run_key_command(args, write_out).await?))
+}
+
+fn rotate_key() -> ExitCode {
+    let detail = "`rotate-key` was replaced: `motet-relay key create --scope admin` creates a key, also while relay runs, \
+                  and `motet-relay key revoke ID` revokes the old one";
+    Cli::command().error(ErrorKind::InvalidSubcommand, detail).exit()
 }
 
 /// Writes to standard output. A closed pipe is an error, not a panic.

@@ -24,7 +24,7 @@ use crate::error::StartError;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{Store, StoreError, StoreOptions, keep_keys_up};
 
 /// The log has about 64 MiB at most; a slow disk writes it into the database within this time.
 pub(crate) const STORE_CLOSE: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ pub(crate) fn container(config: Config) -> Container {
         .stop_timeout(STORE_CLOSE)
         .on_stop(close_store)
         .health(|store| async move { store.health().await });
-    c.try_provide(|store: Arc<Store>| async move { ApiKeys::load(&store).await });
+    c.try_provide(load_keys);
     c.provide(|| async { Readiness::new() }).health(|readiness| async move { accepts_events(&readiness) });
     c.try_provide(|config: Arc<Config>, readiness: Arc<Readiness>| async move {
         let server = Server::builder().name("api").readiness(&readiness).grace(HTTP_GRACE);
@@ -128,6 +128,13 @@ async fn open_store(config: Arc<Config>, scope: Scope) -> Result<Store, StartErr
         auto_disable: config.auto_disable.clone(),
     };
     Store::open(&options, Clock::new(), &scope).map_err(StartError::open)
+}
+
+async fn load_keys(store: Arc<Store>, scope: Scope) -> Result<ApiKeys, StartError> {
+    let api_keys = ApiKeys::load(&store).await?;
+    // The spawn fails only if the scope has ended, and relay with it.
+    drop(scope.service("api keys", keep_keys_up((*store).clone())));
+    Ok(api_keys)
 }
 
 async fn close_store(store: Arc<Store>) {

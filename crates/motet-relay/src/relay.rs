@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +10,27 @@ use motet::App;
 use motet::container::Running;
 use motet::event::Emitter;
 use motet::run::{ExitOutcome, Root};
-use motet::task::{CancelToken, Nursery, Reason, ScopeError, scope};
+use motet::task::{CancelToken, Reason};
 use motet_http::{Readiness, Server};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
 use crate::api::{self, ApiKeys, ApiState};
-use crate::clock::Clock;
-use crate::config::{AutoDisable, Config};
+use crate::config::Config;
+use crate::control::ControlSocket;
 use crate::dispatch::{Dispatcher, DrainReport};
 use crate::error::{RunError, StartError};
 use crate::lifecycle::Lifecycle;
 use crate::parts::{self, HTTP_GRACE, STORE_CLOSE, part};
-use crate::store::{self, Store, StoreOptions};
+use crate::store::Store;
 
 /// The phases of the shutdown.
 const DELIVERIES: &str = "deliveries";
 const HTTP: &str = "http";
 const STORE: &str = "store";
+
+/// Maximum number of connections to the control socket.
+const CONTROL_CONNECTIONS: usize = 64;
 
 /// A task that is cut off at the end of its grace has this long to be dropped.
 const HAND_BACK: Duration = Duration::from_secs(1);
@@ -40,6 +42,7 @@ pub struct Relay {
     api_keys: Arc<ApiKeys>,
     lifecycle: Arc<Lifecycle>,
     listener: TcpListener,
+    control: Option<ControlSocket>,
     address: SocketAddr,
     shutdown_grace: Duration,
 }
@@ -62,12 +65,15 @@ impl Relay {
             tracing::warn!(%net, "deliveries to this network are allowed in addition to public addresses");
         }
         let (listen, shutdown_grace) = (config.listen, config.shutdown_grace);
+        let data = config.data.clone();
         let running = parts::container(config).start(app.in_phase(STORE).scope()).await?;
         let failed = |source| StartError::Listen { address: listen, source: Arc::new(source) };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        // The start of the store has locked the directory.
+        let control = ControlSocket::bind(&data);
         let (api_keys, lifecycle) = (part(&running), part(&running));
-        Ok(Self { running, api_keys, lifecycle, listener, address, shutdown_grace })
+        Ok(Self { running, api_keys, lifecycle, listener, control, address, shutdown_grace })
     }
 
     /// The address that the API listens on.
@@ -123,16 +129,22 @@ impl Relay {
     where
         E: From<RunError> + Send + 'static,
     {
-        let Self { running, api_keys, listener, shutdown_grace, .. } = self;
+        let Self { running, api_keys, listener, control, shutdown_grace, .. } = self;
         api_keys.keep_new_key(&part::<Store>(&running)).await.map_err(RunError::Start)?;
         let running = Arc::new(running);
         let (state, parts) = (part::<ApiState>(&running), Arc::clone(&running));
         let (server, readiness) = (part::<Server>(&running), part::<Readiness>(&running));
         let scope = app.in_phase(STORE).scope().clone();
-        app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
+        app.in_phase(HTTP).service_coop("listeners", async move |stop: CancelToken| {
             let router = api::router(state, parts, &scope, stop.clone());
-            // The server logs the requests that it cuts off.
-            let _served = server.serve(listener, router, stop).await;
+            let (owner, stop_owner) = (api::for_owner(router.clone()), stop.clone());
+            let control = async {
+                if let Some(control) = control {
+                    let _served = control_server().serve(control, owner, stop_owner).await;
+                }
+            };
+            // The servers log the requests that they cut off.
+            let _served = tokio::join!(server.serve(listener, router, stop), control);
         });
         readiness.set(true);
         let dispatcher = part::<Dispatcher>(&running);
@@ -190,42 +202,10 @@ impl Relay {
     }
 }
 
-/// Creates a new API key for the store in `data`, passes the key to `show`, and then revokes all previous keys. The
-/// relay that uses `data` must be stopped.
-///
-/// # Cancel safety
-/// If the future is dropped before it is ready, the old keys stay valid, and the new key may be valid as well.
-///
-/// # Errors
-/// [`StartError`] like [`Relay::start`]; [`StartError::NotShown`] if `show` fails: the old keys stay valid.
-pub async fn rotate_api_key(
-    data: &std::path::Path,
-    show: impl FnOnce(&str) -> io::Result<()> + Send,
-) -> Result<(), StartError> {
-    if !store::exists(data) {
-        return Err(StartError::Store(format!(
-            "there is no store in {}; start relay with this directory first",
-            data.display()
-        )));
-    }
-    let options = StoreOptions {
-        directory: data.to_owned(),
-        max_bytes: None,
-        longest_delay: Duration::MAX,
-        auto_disable: AutoDisable::default(),
-    };
-    let rotated = scope(async |n: &Nursery<StartError>| {
-        let store = Store::open(&options, Clock::new(), n).map_err(StartError::open)?;
-        let replaced = ApiKeys::replace(&store, show).await;
-        if let Err(error) = store.close().await {
-            tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
-        }
-        replaced
-    });
-    rotated.await.map_err(|error| match error {
-        ScopeError::Failed { first, .. } => first.error,
-        other => StartError::Store(other.to_string()),
-    })
+/// The server of the control socket, so that commands reach a relay whose connections are all in use.
+fn control_server() -> Server {
+    let server = Server::builder().name("control socket").grace(HTTP_GRACE);
+    server.max_connections(CONTROL_CONNECTIONS).build().expect("these settings are valid")
 }
 
 /// Raises the limit of open files. A connection is an open file, and the usual soft limit of 1 024 can be too low for

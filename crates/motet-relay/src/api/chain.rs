@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! everything: count > translate_errors > require_host > bound_answers > catch_panic
-//! /v1:        no_store > refuse_when_crowded > require_bearer > refuse_when_stopping > handler
+//! /v1:        no_store > refuse_when_crowded > authenticate > refuse_when_stopping > require > handler
 //! ```
 
 use std::sync::Arc;
@@ -16,10 +16,12 @@ use motet_http::bridge::{self, ChainLayer};
 use motet_http::{Readiness, Reserved};
 
 use super::ApiKeys;
-use super::auth::require_bearer;
+use super::auth::authenticate;
 use super::memory::{MemoryBudget, bound_answers};
 use super::problem::Problem;
+use super::routes::{Access, require};
 use super::svix::translate_errors;
+use crate::access::KeyScope;
 
 /// A chain as a layer of a router.
 type Layer = ChainLayer<Request, Response>;
@@ -39,7 +41,7 @@ pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
 /// Returns the layer around the routes of the API.
 pub(super) fn around_api(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
     let chain = Chain::new().with(no_store).with(refuse_when_crowded);
-    let chain = chain.with(with_state(api_keys, require_bearer));
+    let chain = chain.with(with_state(api_keys, authenticate));
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
 }
 
@@ -47,7 +49,8 @@ pub(super) fn around_api(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> L
 /// everything, for all tenants, may pass.
 pub(super) fn around_svix(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
     let chain = Chain::new().with(no_store).with(refuse_when_crowded);
-    let chain = chain.with(with_state(api_keys, require_bearer));
+    let everything = Access::of_relay(KeyScope::Admin);
+    let chain = chain.with(with_state(api_keys, authenticate)).with(with_state(everything, require));
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
 }
 
@@ -130,6 +133,7 @@ mod tests {
     use tower_service::Service;
 
     use super::*;
+    use crate::clock::Clock;
 
     #[tokio::test]
     async fn panic_of_a_handler_is_a_500_without_its_message() {
@@ -156,11 +160,11 @@ mod tests {
             format!("{all:?}"),
             "ChainLayer(count > translate_errors > require_host > bound_answers > catch_panic)"
         );
-        let api_keys = Arc::new(ApiKeys::default());
+        let api_keys = Arc::new(ApiKeys::new(Arc::default(), Clock::new()));
         let api = around_api(api_keys, Arc::new(Readiness::new()));
         assert_eq!(
             format!("{api:?}"),
-            "ChainLayer(no_store > refuse_when_crowded > require_bearer > refuse_when_stopping)"
+            "ChainLayer(no_store > refuse_when_crowded > authenticate > refuse_when_stopping)"
         );
     }
 }

@@ -8,13 +8,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::ApiState;
+use super::auth::Principal;
 use super::endpoints;
 use super::extract::{Id, Json, Params};
 use super::filters::{EventParams, StatusClass};
 use super::paging::{ListResponse, PageRequest};
 use super::problem::Problem;
 use super::tenant::{Tenant, id_of};
-use super::views::{AttemptView, DeliveryDetail, DeliveryView, ListItem};
+use super::views::{AttemptView, DeliveryDetail, DeliveryView, ListItem, Visible};
 use crate::ids::IdKind;
 use crate::store::{DeliveryFilter, DeliveryRow, DeliveryState, TenantSeq, Unreadable};
 
@@ -127,15 +128,17 @@ async fn page(
 
 pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
+    sender: Principal,
     tenant: Tenant,
     Id(id): Id,
 ) -> Result<JsonResponse<DeliveryDetail>, Problem> {
     let (ids, seq) = (api.store.ids(), parse_id(&api, &id)?);
     let (row, attempts) = api.store.delivery(tenant.seq, seq).await?.ok_or_else(|| unknown(&id))?;
     let tenant = id_of(&api, row.tenant).ok_or_else(|| unknown(&id))?;
+    let visible = Visible::from(&sender);
     Ok(JsonResponse(DeliveryDetail {
         delivery: DeliveryView::new(ids, &tenant, row),
-        attempt_log: attempts.into_iter().map(|attempt| AttemptView::new(ids, attempt)).collect(),
+        attempt_log: attempts.into_iter().map(|attempt| AttemptView::new(ids, attempt, visible)).collect(),
     }))
 }
 

@@ -12,13 +12,15 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use super::ApiState;
+use super::auth::Principal;
 use super::extract::{Id, Json, Params};
 use super::names::{check_metadata, check_names, check_uid};
 use super::paging::{ListResponse, PageRequest};
 use super::patch::Patch;
 use super::problem::Problem;
 use super::tenant::{Tenant, id_of};
-use super::views::EndpointView;
+use super::views::{EndpointView, Visible};
+use crate::access::KeyScope;
 use crate::guard::AddressGuard;
 use crate::ids::IdKind;
 use crate::lifecycle::{DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled};
@@ -146,16 +148,19 @@ pub(super) async fn create(
         )
     };
     let row = api.store.create_endpoint(tenant.seq, new).await?;
-    Ok((StatusCode::CREATED, JsonResponse(view(&api, &row)?)))
+    // The sender has chosen the secret, or must know the secret that relay has created.
+    let visible = Visible { payload: false, secret: true };
+    Ok((StatusCode::CREATED, JsonResponse(view(&api, &row, visible)?)))
 }
 
 pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
+    sender: Principal,
     tenant: Tenant,
     Id(id): Id,
 ) -> Result<JsonResponse<EndpointView>, Problem> {
     let row = api.store.endpoint(tenant.seq, parse_id(&api, &id)?).await?.ok_or_else(|| unknown(&id))?;
-    Ok(JsonResponse(view(&api, &row)?))
+    Ok(JsonResponse(view(&api, &row, Visible::from(&sender))?))
 }
 
 pub(super) async fn list(
@@ -175,15 +180,19 @@ pub(super) async fn list(
 
 pub(super) async fn update(
     State(api): State<Arc<ApiState>>,
+    sender: Principal,
     tenant: Tenant,
     Id(id): Id,
     Json(update): Json<UpdateEndpoint>,
 ) -> Result<JsonResponse<EndpointView>, Problem> {
+    if update.secret.is_some() || update.overlap.is_some() {
+        sender.require(KeyScope::Secrets)?;
+    }
     let seq = parse_id(&api, &id)?;
     let change = change(update, &api.guard)?;
     let updated = api.store.update_endpoint(tenant.seq, seq, change).await?.ok_or_else(|| unknown(&id))?;
     follow_up(&api, &id, &updated).await;
-    Ok(JsonResponse(view(&api, &updated.row)?))
+    Ok(JsonResponse(view(&api, &updated.row, Visible::from(&sender))?))
 }
 
 /// Does the work that a change of an endpoint leaves.
@@ -334,10 +343,10 @@ async fn set_paused(api: &ApiState, tenant: Tenant, id: &str, paused: bool) -> R
 }
 
 /// Returns the view of an endpoint for a response with it alone.
-fn view(api: &ApiState, row: &EndpointRow) -> Result<EndpointView, Problem> {
+fn view(api: &ApiState, row: &EndpointRow, visible: Visible) -> Result<EndpointView, Problem> {
     let ids = api.store.ids();
     let tenant = id_of(api, row.tenant).ok_or_else(|| unknown(&ids.format(IdKind::Endpoint, row.seq)))?;
-    Ok(EndpointView::with_secret(ids, &tenant, row))
+    Ok(EndpointView::alone(ids, &tenant, row, visible))
 }
 
 pub(super) fn parse_id(api: &ApiState, id: &str) -> Result<i64, Problem> {

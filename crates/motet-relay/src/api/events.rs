@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ApiState;
+use super::auth::Principal;
 use super::body::{MAX_DATA_BYTES, MAX_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
 use super::filters::EventParams;
@@ -20,7 +21,7 @@ use super::names::{check_names, check_uid};
 use super::paging::{ListResponse, PageRequest};
 use super::problem::{self, Problem};
 use super::tenant::{Tenant, id_of};
-use super::views::{EventView, ListItem};
+use super::views::{EventView, ListItem, Visible};
 use crate::ids::{IdKind, Ids};
 use crate::json;
 use crate::pattern::EventType;
@@ -347,6 +348,7 @@ fn check(publish: PublishRequest) -> Result<NewEvent, Problem> {
 
 pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
+    sender: Principal,
     tenant: Tenant,
     Id(id): Id,
 ) -> Result<JsonResponse<EventView>, Problem> {
@@ -355,14 +357,16 @@ pub(super) async fn read(
     let seq = ids.parse(IdKind::Event, &id).ok_or_else(unknown)?;
     let row = api.store.event(tenant.seq, seq).await?.ok_or_else(unknown)?;
     let tenant = id_of(&api, row.tenant).ok_or_else(unknown)?;
-    Ok(JsonResponse(EventView::new(ids, &tenant, row)?))
+    Ok(JsonResponse(EventView::new(ids, &tenant, row, Visible::from(&sender))?))
 }
 
 pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
+    sender: Principal,
     tenant: Tenant,
     Params(params): Params<EventListParams>,
 ) -> Result<JsonResponse<ListResponse<ListItem<EventView>>>, Problem> {
+    let visible = Visible::from(&sender);
     let ids = api.store.ids();
     let page = PageRequest::read(ids, IdKind::Event, params.limit, params.cursor.as_deref())?;
     let tenant = tenant.of_list(&api, params.tenant.as_deref())?;
@@ -379,7 +383,7 @@ pub(super) async fn list(
         let seq = seq(&row);
         // A row of a tenant that was deleted just now is left out.
         let view = match row {
-            Ok(row) => Ok(EventView::new(ids, &id_of(&api, row.tenant)?, row)),
+            Ok(row) => Ok(EventView::new(ids, &id_of(&api, row.tenant)?, row, visible)),
             Err(unreadable) => Err(unreadable),
         };
         Some(ListItem::new(ids, IdKind::Event, view, seq))

@@ -19,14 +19,16 @@ use motet::task::{CancelToken, Scope, timeout};
 use serde::Deserialize;
 
 use super::ApiState;
+use super::auth::Principal;
 use super::extract::Params;
 use super::filters::split_patterns;
 use super::problem::Problem;
 use super::tenant::{Tenant, id_of};
+use super::views::{EventView, Visible};
 use crate::clock::rfc3339;
 use crate::config::Feeds;
 use crate::ids::{IdKind, Ids};
-use crate::store::{EventRow, EventSource, Follower, StoreError, TenantSeq};
+use crate::store::{EventRow, EventSource, FeedEvent, Follower, StoreError, TenantSeq};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -88,6 +90,7 @@ pub(super) struct FeedParams {
 
 pub(super) async fn open(
     State(FeedState { api, stop }): State<FeedState>,
+    sender: Principal,
     tenant: Tenant,
     Params(FeedParams { event_types, tenant: wanted }): Params<FeedParams>,
     headers: HeaderMap,
@@ -103,10 +106,11 @@ pub(super) async fn open(
     }
     let follower = api.store.follow(tenant, last, patterns).await?.ok_or_else(|| gone(&headers))?;
     let keep_alive = api.feeds.keep_alive;
-    let feed = Feed { api, tenant, follower, last_sent: None, keep_alive, _slot: slot };
+    let visible = Visible::from(&sender);
+    let feed = Feed { api, tenant, visible, follower, last_sent: None, keep_alive, _slot: slot };
     let messages = try_generator(async move |y: Yielder<Bytes>| feed.run(y).await);
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), NO_BUFFERING];
-    Ok((headers, Body::from_stream(messages.until(stop))).into_response())
+    Ok((headers, Body::from_stream(messages.until(stop).until(sender.ended()))).into_response())
 }
 
 /// Returns the event after which the feed continues. An empty id counts as none, as with an `EventSource`.
@@ -135,6 +139,7 @@ struct Feed {
     api: Arc<ApiState>,
     /// `None`: all tenants.
     tenant: Option<TenantSeq>,
+    visible: Visible,
     follower: Follower,
     /// The last id that was sent.
     last_sent: Option<i64>,
@@ -166,11 +171,7 @@ impl Feed {
             for event in &next.events {
                 // An event of a deleted tenant is left out.
                 let Some(tenant) = id_of(&self.api, event.row.tenant) else { continue };
-                let ids = self.api.store.ids();
-                let message = event.sent_as(|event| match &event.unreadable {
-                    None => message(ids, &tenant, &event.row),
-                    Some(why) => error_message(ids, event.row.seq, why),
-                });
+                let message = self.message(&tenant, event)?;
                 if !merged.is_empty() && merged.len() + message.len() > MAX_MERGED {
                     y.emit(merged.split().freeze()).await;
                 }
@@ -184,6 +185,17 @@ impl Feed {
                 y.emit(merged.freeze()).await;
             }
         }
+    }
+
+    fn message(&self, tenant: &str, event: &FeedEvent) -> Result<Bytes, StoreError> {
+        let ids = self.api.store.ids();
+        if !self.visible.payload && event.unreadable.is_none() {
+            return message_without_data(ids, tenant, &event.row);
+        }
+        Ok(event.sent_as(|event| match &event.unreadable {
+            None => message(ids, tenant, &event.row),
+            Some(why) => error_message(ids, event.row.seq, why),
+        }))
     }
 
     /// Returns a keep-alive message: the current id if it has changed since the last message, else a comment. Neither
@@ -203,6 +215,14 @@ fn count(from: EventSource, events: usize) {
         EventSource::Disk => "disk",
     };
     metrics::counter!("relay_feed_events_total", "from" => from).increment(events as u64);
+}
+
+/// Returns the message of an event for a client that may not see its data.
+fn message_without_data(ids: Ids, tenant: &str, row: &EventRow) -> Result<Bytes, StoreError> {
+    let id = ids.format(IdKind::Event, row.seq);
+    let view = serde_json::to_string(&EventView::without_data(ids, tenant, row));
+    let view = view.map_err(|error| StoreError::Internal(error.to_string()))?;
+    Ok(Bytes::from(format!("id: {id}\ndata: {view}\n\n")))
 }
 
 /// Returns the message in place of an event that cannot be read.

@@ -12,6 +12,9 @@ mod extract;
 mod feed;
 mod filters;
 mod health;
+mod keys;
+#[cfg(test)]
+mod matrix;
 mod memory;
 mod names;
 mod page;
@@ -19,6 +22,7 @@ mod paging;
 mod patch;
 mod pause;
 mod problem;
+mod routes;
 mod svix;
 mod tenant;
 mod tenants;
@@ -26,17 +30,20 @@ mod views;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::get;
+use axum::{Extension, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use motet::container::Running;
 use motet::task::{CancelToken, Scope};
 use motet_http::{Readiness, Server};
 
 pub(crate) use self::auth::ApiKeys;
+use self::auth::Principal;
 pub(crate) use self::feed::FeedSlots;
 use self::feed::FeedState;
 pub(crate) use self::memory::MemoryBudget;
+use self::routes::{Access, Methods, RouteTable};
+use crate::access::KeyScope::{Admin, Manage, Publish, Read, Replay};
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -56,21 +63,51 @@ pub(crate) struct ApiState {
     pub(crate) memory: Arc<MemoryBudget>,
 }
 
+/// Returns the routes under `/v1`, each with the scope that it needs.
+fn v1(feed: FeedState) -> RouteTable {
+    let all_tenants = Access::of_relay;
+    RouteTable::new(Arc::clone(&feed.api))
+        .of_tenant("/events", Methods::new().post(Publish, events::publish).get(Read, events::list))
+        .of_tenant("/events/feed", Methods::new().get(Read, feed::open).with_state(feed))
+        .of_tenant("/events/{id}", Methods::new().get(Read, events::read))
+        .of_tenant("/endpoints", Methods::new().post(Manage, endpoints::create).get(Read, endpoints::list))
+        .of_tenant(
+            "/endpoints/{id}",
+            Methods::new()
+                .get(Read, endpoints::read)
+                .patch(Manage, endpoints::update)
+                .delete(Manage, endpoints::delete),
+        )
+        .of_tenant("/endpoints/{id}/pause", Methods::new().post(Manage, endpoints::pause))
+        .of_tenant("/endpoints/{id}/resume", Methods::new().post(Manage, endpoints::resume))
+        .of_tenant("/deliveries", Methods::new().get(Read, deliveries::list))
+        .of_tenant("/deliveries/{id}", Methods::new().get(Read, deliveries::read))
+        .of_tenant("/deliveries/{id}/resend", Methods::new().post(Replay, deliveries::resend))
+        .of_tenant("/dead-letters", Methods::new().get(Read, deliveries::list_dead))
+        .of_tenant("/dead-letters/redrive", Methods::new().post(Replay, deliveries::redrive))
+        .route("/tenants", Methods::new().get(all_tenants(Admin), tenants::list))
+        // A tenant's own administrator may not raise its quotas, or end a pause of the operator.
+        .route(
+            "/tenants/{tenant}",
+            Methods::new()
+                .get(Admin, tenants::read)
+                .put(all_tenants(Admin), tenants::put)
+                .patch(all_tenants(Admin), tenants::update)
+                .delete(all_tenants(Admin), tenants::delete),
+        )
+        .route("/tenants/{tenant}/pause", Methods::new().post(all_tenants(Admin), tenants::pause))
+        .route("/tenants/{tenant}/resume", Methods::new().post(all_tenants(Admin), tenants::resume))
+        .route("/keys", Methods::new().post(Admin, keys::create).get(Admin, keys::list))
+        .route("/keys/{id}", Methods::new().delete(Admin, keys::revoke))
+        .route("/pause", Methods::new().post(all_tenants(Admin), pause::pause))
+        .route("/resume", Methods::new().post(all_tenants(Admin), pause::resume))
+}
+
 /// Returns the routes. Tasks that they start belong to `scope`; `stop` ends the feeds.
 pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, stop: CancelToken) -> Router {
     let feed = FeedState { api: Arc::clone(&api), stop };
-    let v1 = Router::new()
-        .merge(of_tenant(feed.clone()))
-        .route("/tenants", get(tenants::list))
-        .route(
-            "/tenants/{tenant}",
-            get(tenants::read).put(tenants::put).patch(tenants::update).delete(tenants::delete),
-        )
-        .route("/tenants/{tenant}/pause", post(tenants::pause))
-        .route("/tenants/{tenant}/resume", post(tenants::resume))
-        .nest("/tenants/{tenant}", of_tenant(feed))
-        .route("/pause", post(pause::pause))
-        .route("/resume", post(pause::resume))
+    let v1 = v1(feed)
+        .into_router()
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
         .layer(chain::around_api(Arc::clone(&api.api_keys), Arc::clone(&api.readiness)));
@@ -86,21 +123,7 @@ pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, sto
         .with_state(api)
 }
 
-/// Returns the routes of a tenant's resources: under `/v1` for the tenant of the request, and under
-/// `/v1/tenants/{tenant}`.
-fn of_tenant(feed: FeedState) -> Router<Arc<ApiState>> {
-    Router::new()
-        .route("/events", post(events::publish).get(events::list))
-        .route("/events/feed", get(feed::open).with_state(feed))
-        .route("/events/{id}", get(events::read))
-        .route("/endpoints", post(endpoints::create).get(endpoints::list))
-        .route("/endpoints/{id}", get(endpoints::read).patch(endpoints::update).delete(endpoints::delete))
-        .route("/endpoints/{id}/pause", post(endpoints::pause))
-        .route("/endpoints/{id}/resume", post(endpoints::resume))
-        .route("/deliveries", get(deliveries::list))
-        .route("/deliveries/{id}", get(deliveries::read))
-        .route("/deliveries/{id}/resend", post(deliveries::resend))
-        .route("/dead-letters", get(deliveries::list_dead))
-        .route("/dead-letters/redrive", post(deliveries::redrive))
-        .method_not_allowed_fallback(problem::method_not_allowed)
+/// Returns the routes for clients that own the data directory: each request may do everything.
+pub(crate) fn for_owner(router: Router) -> Router {
+    router.layer(Extension(Principal::Control))
 }

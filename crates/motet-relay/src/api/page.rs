@@ -12,10 +12,10 @@ use http::header::{
 use http::request::Parts;
 
 use super::ApiState;
-use super::auth::basic_is_accepted;
 use super::problem::Problem;
 use super::tenant::id_of;
 use super::views::DeliveryView;
+use crate::access::KeyScope;
 use crate::ids::{IdKind, Ids};
 use crate::store::{Backlog, DeliveryFilter, EndpointRow, HoldReason, TenantNames};
 
@@ -33,10 +33,13 @@ code { font-size: .9em } .bad { color: #c33; font-weight: 600 } .dim { opacity: 
 "#;
 
 pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Result<Response, Problem> {
-    if !basic_is_accepted(&api.api_keys, &request) {
+    let Ok(sender) = api.api_keys.of_basic(&request) else {
         let ask = [(WWW_AUTHENTICATE, "Basic realm=\"relay: any name, and the API key as password\"")];
         return Ok((StatusCode::UNAUTHORIZED, ask, "the password is the API key\n").into_response());
-    }
+    };
+    sender.require(KeyScope::Read)?;
+    // The page shows the endpoints of all tenants.
+    sender.require_all_tenants()?;
     let ids = api.store.ids();
     let endpoints = api.store.backlogs(NEWEST).await?;
     let deliveries = api.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;

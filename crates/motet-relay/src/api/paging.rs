@@ -22,10 +22,7 @@ impl PageRequest {
         limit: Option<usize>,
         cursor: Option<&str>,
     ) -> Result<Self, Problem> {
-        let limit = limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Problem::invalid(format!("limit is {limit}; it must be between 1 and {MAX_LIMIT}")));
-        }
+        let page = Self::new(limit)?;
         let before = cursor
             .map(|cursor| {
                 ids.parse(kind, cursor).ok_or_else(|| {
@@ -33,7 +30,16 @@ impl PageRequest {
                 })
             })
             .transpose()?;
-        Ok(Self { before, limit })
+        Ok(Self { before, ..page })
+    }
+
+    /// The first page of a list.
+    pub(super) fn new(limit: Option<usize>) -> Result<Self, Problem> {
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(Problem::invalid(format!("limit is {limit}; it must be between 1 and {MAX_LIMIT}")));
+        }
+        Ok(Self { before: None, limit })
     }
 
     /// Returns the number of rows to fetch: one row more than requested shows whether there is a next page.

@@ -76,6 +76,16 @@ impl Problem {
         Self { code: Some(code), retry_after, ..Self::new(status, format!("{detail}; nothing was stored")) }
     }
 
+    pub(super) fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "send the API key as 'Authorization: Bearer rk_...'")
+    }
+
+    /// Refuses a key of one tenant.
+    pub(super) fn needs_all_tenants() -> Self {
+        let detail = "the API key belongs to one tenant; this request needs a key of all tenants";
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{FromRef, FromRequestParts, RawPathParams};
+use axum::extract::{FromRef, FromRequestParts, RawPathParams, Request};
+use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
+use motet::middleware::Next;
 
 use super::ApiState;
+use super::auth::Principal;
 use super::problem::Problem;
 use crate::store::TenantSeq;
 
@@ -19,11 +22,13 @@ pub(super) struct Tenant {
     pub(super) seq: TenantSeq,
     /// `true` if the path names the tenant.
     is_named: bool,
+    /// The only tenant that the sender may name, if there is one.
+    within: Option<TenantSeq>,
 }
 
-/// Returns the tenant of a request that names none.
-fn tenant_of(_request: &Parts) -> TenantSeq {
-    TenantSeq::DEFAULT
+/// Returns the only tenant that the sender of a request may name, if there is one.
+fn tenant_of(request: &Parts) -> Result<Option<TenantSeq>, Problem> {
+    request.extensions.get::<Principal>().map(Principal::tenant).ok_or_else(Problem::unauthenticated)
 }
 
 impl Tenant {
@@ -34,8 +39,9 @@ impl Tenant {
             Some(_) if self.is_named => {
                 Err(Problem::invalid("the path names the tenant; leave the parameter 'tenant' out"))
             }
-            Some(ALL) => Ok(None),
-            Some(id) => find(api, id).map(Some),
+            Some(ALL) if self.within.is_none() => Ok(None),
+            Some(ALL) => Err(Problem::needs_all_tenants()),
+            Some(id) => find_within(api, id, self.within).map(Some),
         }
     }
 }
@@ -48,16 +54,44 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let within = tenant_of(parts)?;
         match path_param(parts, state, "tenant").await? {
-            Some(id) => Ok(Self { seq: find(&Arc::from_ref(state), &id)?, is_named: true }),
-            None => Ok(Self { seq: tenant_of(parts), is_named: false }),
+            Some(id) => {
+                let seq = find_within(&Arc::from_ref(state), &id, within)?;
+                Ok(Self { seq, is_named: true, within })
+            }
+            None => Ok(Self { seq: within.unwrap_or(TenantSeq::DEFAULT), is_named: false, within }),
         }
     }
 }
 
-/// Returns the tenant with this id.
-pub(super) fn find(api: &ApiState, id: &str) -> Result<TenantSeq, Problem> {
-    api.store.tenant_names().find(id).ok_or_else(|| Problem::not_found("tenant", id))
+/// Returns the tenant with this id. For a sender that may name one tenant only, the other tenants do not exist.
+pub(super) fn find_within(api: &ApiState, id: &str, within: Option<TenantSeq>) -> Result<TenantSeq, Problem> {
+    let found = api.store.tenant_names().find(id);
+    let found = found.filter(|found| within.is_none_or(|within| within == *found));
+    found.ok_or_else(|| Problem::not_found("tenant", id))
+}
+
+/// Middleware of the routes with a tenant in the path: a sender that may name another tenant only gets the response for a
+/// tenant that does not exist, whatever its scopes.
+pub(super) async fn hide_other_tenants(
+    api: Arc<ApiState>,
+    request: Request,
+    next: Next<Request, Response>,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match check_tenant(&api, &mut parts).await {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn check_tenant(api: &ApiState, parts: &mut Parts) -> Result<(), Problem> {
+    let Some(within) = tenant_of(parts)? else { return Ok(()) };
+    match path_param(parts, &(), "tenant").await? {
+        Some(id) => find_within(api, &id, Some(within)).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Returns the id of the tenant of a row; `None` if the tenant was deleted.

@@ -6,13 +6,30 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::auth::Principal;
 use super::problem::Problem;
+use crate::access::KeyScope;
 use crate::clock::rfc3339;
 use crate::ids::{IdKind, Ids};
 use crate::store::{
     AttemptRow, DeliveryRow, DeliveryState, EndpointKind, EndpointPolicy, EndpointRow, EventRow,
     FailureClass, HoldReason, Unreadable,
 };
+
+/// The parts of rows that the sender of a request may see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visible {
+    /// The data of events, and the responses of receivers.
+    pub(super) payload: bool,
+    /// The signing secrets of endpoints.
+    pub(super) secret: bool,
+}
+
+impl From<&Principal> for Visible {
+    fn from(sender: &Principal) -> Self {
+        Self { payload: sender.allows(KeyScope::ReadPayload), secret: sender.allows(KeyScope::Secrets) }
+    }
+}
 
 #[derive(Debug, Serialize)]
 pub(super) struct EndpointView {
@@ -36,7 +53,7 @@ pub(super) struct EndpointView {
     /// The reason why relay has disabled the endpoint: `gone` (it responded with 410) or `failing` (every attempt
     /// failed).
     disabled_because: Option<HoldReason>,
-    /// Only in the responses for a single endpoint, not in lists.
+    /// Only in the responses for a single endpoint, not in lists, and only for senders with the scope `secrets`.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     created_at: String,
@@ -66,8 +83,9 @@ impl EndpointView {
         }
     }
 
-    pub(super) fn with_secret(ids: Ids, tenant: &str, row: &EndpointRow) -> Self {
-        Self { secret: Some(row.secret.expose()), ..Self::new(ids, tenant, row) }
+    /// The view in the response for a single endpoint.
+    pub(super) fn alone(ids: Ids, tenant: &str, row: &EndpointRow, visible: Visible) -> Self {
+        Self { secret: visible.secret.then(|| row.secret.expose()), ..Self::new(ids, tenant, row) }
     }
 }
 
@@ -83,25 +101,36 @@ pub(super) struct EventView {
     channels: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
-    data: Box<RawValue>,
+    /// Only for senders with the scope `read_payload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
 }
 
 impl EventView {
-    pub(super) fn new(ids: Ids, tenant: &str, row: EventRow) -> Result<Self, Problem> {
+    pub(super) fn new(ids: Ids, tenant: &str, row: EventRow, visible: Visible) -> Result<Self, Problem> {
+        let view = Self::without_data(ids, tenant, &row);
+        if !visible.payload {
+            return Ok(view);
+        }
         let stored = String::from_utf8(row.data).ok().and_then(|text| RawValue::from_string(text).ok());
         let Some(data) = stored else {
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the stored event is not JSON"));
         };
-        Ok(Self {
+        Ok(Self { data: Some(data), ..view })
+    }
+
+    /// The view for senders that may not see the data.
+    pub(super) fn without_data(ids: Ids, tenant: &str, row: &EventRow) -> Self {
+        Self {
             id: ids.format(IdKind::Event, row.seq),
             tenant: tenant.to_owned(),
-            r#type: row.event_type,
+            r#type: row.event_type.clone(),
             created_at: rfc3339(row.created_at),
-            uid: row.uid,
-            channels: row.channels,
-            tags: row.tags,
-            data,
-        })
+            uid: row.uid.clone(),
+            channels: row.channels.clone(),
+            tags: row.tags.clone(),
+            data: None,
+        }
     }
 }
 
@@ -183,14 +212,16 @@ pub(super) struct AttemptView {
     /// The cause that a failure is charged to: `receiver`, `relay` or `config`.
     class: Option<FailureClass>,
     error: Option<String>,
-    response: Option<String>,
+    /// Only for senders with the scope `read_payload`; then `null` if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<Option<String>>,
     /// Number of attempts in a row that this entry stands for; it shows the last of them. Greater than 1 only for
     /// attempts that are charged to `relay`.
     repeats: u32,
 }
 
 impl AttemptView {
-    pub(super) fn new(ids: Ids, row: AttemptRow) -> Self {
+    pub(super) fn new(ids: Ids, row: AttemptRow, visible: Visible) -> Self {
         let AttemptRow { seq, number, is_manual, attempt, repeats } = row;
         Self {
             id: ids.format(IdKind::Attempt, seq),
@@ -201,7 +232,7 @@ impl AttemptView {
             status: attempt.status,
             class: attempt.class,
             error: attempt.error,
-            response: attempt.response,
+            response: visible.payload.then_some(attempt.response),
             repeats,
         }
     }

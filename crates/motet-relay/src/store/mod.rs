@@ -62,7 +62,9 @@ pub(crate) use self::error::StoreError;
 pub(crate) use self::event_types::{EventTypeChange, EventTypePut, EventTypeRow, EventTypeWrite};
 pub(crate) use self::events::{EventRow, NewEvent, Published};
 pub(crate) use self::follow::{EventSource, Follower};
-pub(crate) use self::keys::hash_key;
+pub(crate) use self::keys::{
+    KeyHash, KeyRefusal, KeyRevocation, KeyRing, KeyRow, NewKey, ValidKey, hash_key, keep_keys_up,
+};
 pub(crate) use self::listing::{EventFilter, ListPage, Walk};
 use self::lock::DirectoryLock;
 pub(crate) use self::policy::{EndpointPolicy, HeaderPrefix, Merge, RequestBody, TenantPolicy};
@@ -72,6 +74,7 @@ pub(crate) use self::rollups::EndpointStats;
 pub(crate) use self::sessions::NewSession;
 use self::space::StoreSpace;
 use self::tail::EventTail;
+pub(crate) use self::tail::FeedEvent;
 pub(crate) use self::tenant_names::TenantNames;
 pub(crate) use self::tenants::{NewTenant, PauseTarget, TenantChange, TenantRow, TenantSeq};
 use self::wakes::Wakes;
@@ -118,6 +121,7 @@ struct StoreShared {
     tail: Arc<EventTail>,
     wakes: Arc<Wakes>,
     names: Arc<TenantNames>,
+    keys: Arc<KeyRing>,
     backlogs: Arc<Backlogs>,
     /// Notified when a tenant was deleted.
     sweep: Notify,
@@ -186,10 +190,12 @@ impl Store {
         if let Err(why) = damage::readable(backlogs.count(&connection)).map_err(failed)? {
             damage.note(&why);
         }
+        let keys = Arc::new(KeyRing::load(&connection).map_err(|e| OpenError::sql(&database, e))?);
         let listeners = CommitListeners {
             wakes: Arc::clone(&wakes),
             tail: Arc::clone(&tail),
             names: Arc::clone(&names),
+            keys: Arc::clone(&keys),
             backlogs: Arc::clone(&backlogs),
             damage: Arc::clone(&damage),
         };
@@ -210,6 +216,7 @@ impl Store {
                 tail,
                 wakes,
                 names,
+                keys,
                 backlogs,
                 sweep: Notify::new(),
                 damage: Arc::clone(&damage),
@@ -307,11 +314,14 @@ impl Store {
         self.shared.writer.gone().await;
     }
 
-    /// Finishes the reads in flight and the queued writes, moves the log into the database and closes the database.
+    /// Stores the last uses of keys, finishes the reads in flight and the queued writes, moves the log into the database and closes the database.
     ///
     /// # Errors
     /// The last checkpoint failed. Nothing is lost: the next start replays the log.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        if let Err(error) = self.write_key_uses().await {
+            tracing::warn!(%error, "the last uses of API keys are lost");
+        }
         // The readers first: the connection that is closed last deletes the log.
         self.shared.dispatch_readers.close().await;
         self.shared.readers.close().await;

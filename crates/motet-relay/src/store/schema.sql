@@ -28,8 +28,9 @@ INSERT INTO tenants (seq, id, name, created_at, updated_at) VALUES (1, 'default'
 
 -- Only the SHA-256 of a key is stored.
 CREATE TABLE api_keys (
-    id         TEXT PRIMARY KEY,
-    hash       BLOB NOT NULL UNIQUE,
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    hash       BLOB NOT NULL,
     tenant_seq INTEGER,                    -- NULL: all tenants
     scopes     INTEGER NOT NULL,           -- a set of bits
     name       TEXT NOT NULL,
@@ -37,7 +38,8 @@ CREATE TABLE api_keys (
     expires_at INTEGER,
     used_on    INTEGER,                    -- the beginning of the day of the last use
     revoked_at INTEGER
-) STRICT, WITHOUT ROWID;
+) STRICT;
+CREATE INDEX api_keys_by_tenant ON api_keys (tenant_seq);
 
 -- Sessions of the portal of a tenant. Only the SHA-256 of the token is stored.
 CREATE TABLE portal_sessions (

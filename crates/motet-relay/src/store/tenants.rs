@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::backlog::Counted;
 use super::events::step_counters;
+use super::keys::KeyChange;
 use super::listing::Walk;
 use super::policy::{self, PolicyChange, TenantPolicy, TextsChange};
 use super::tenant_names::NameChange;
@@ -272,6 +273,7 @@ impl Store {
             tx.routes.forget(tenant);
             tx.quotas.forget(tenant);
             tx.names.push(NameChange::Deleted(tenant));
+            tx.key_changes.push(KeyChange::TenantDeleted(tenant));
             Ok(Some(pending))
         });
         let deleted = deleted.await?;

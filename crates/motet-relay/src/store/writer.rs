@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::backlog::{BacklogChanges, Backlogs};
 use super::checkpoint::Checkpointer;
 use super::damage::{Damage, readable, rebuild_indexes};
+use super::keys::{KeyChange, KeyRing};
 use super::quotas::{QuotaCounters, QuotaExceeded};
 use super::rollups::CommitCounts;
 use super::routes::{FanOut, Routes, TenantRoutes};
@@ -74,6 +75,8 @@ pub(super) struct Tx<'a> {
     pub(super) counts: CommitCounts,
     /// Events for the feeds, which receive them once the commit is on disk.
     pub(super) added: CommitEvents,
+    /// Changes of the API keys, which take effect once the commit is on disk.
+    pub(super) key_changes: Vec<KeyChange>,
     pub(super) damage: &'a Damage,
     pub(super) space: &'a mut StoreSpace,
 }
@@ -105,6 +108,7 @@ impl Tx<'_> {
             added: self.added.mark(),
             counts: self.counts.mark(),
             names: self.names.len(),
+            key_changes: self.key_changes.len(),
             backlog: self.backlog.mark(),
             counted: self.counted.len(),
             stepped: self.stepped,
@@ -117,6 +121,7 @@ impl Tx<'_> {
         self.added.back_to(mark.added);
         self.counts.back_to(mark.counts);
         self.names.truncate(mark.names);
+        self.key_changes.truncate(mark.key_changes);
         self.backlog.back_to(mark.backlog);
         for tenant in self.counted.drain(mark.counted..) {
             self.quotas.undo(tenant);
@@ -133,6 +138,7 @@ struct TxMark {
     added: CommitMark,
     counts: usize,
     names: usize,
+    key_changes: usize,
     backlog: usize,
     counted: usize,
     stepped: bool,
@@ -153,6 +159,7 @@ pub(super) struct CommitListeners {
     pub(super) wakes: Arc<Wakes>,
     pub(super) tail: Arc<EventTail>,
     pub(super) names: Arc<TenantNames>,
+    pub(super) keys: Arc<KeyRing>,
     pub(super) backlogs: Arc<Backlogs>,
     pub(super) damage: Arc<Damage>,
 }
@@ -329,6 +336,7 @@ struct Committed {
     woken: Vec<EndpointWake>,
     added: CommitEvents,
     names: Vec<NameChange>,
+    key_changes: Vec<KeyChange>,
 }
 
 /// The state of the commits. One commit at a time uses it.
@@ -409,8 +417,9 @@ impl Committer {
             }
         }
         match outcome {
-            Ok(Committed { woken, added, names }) => {
+            Ok(Committed { woken, added, names, key_changes }) => {
                 self.listeners.names.apply(names);
+                self.listeners.keys.apply(key_changes);
                 // Before the answers: when a caller knows of the commit, the dispatcher has been notified of its
                 // deliveries.
                 self.listeners.wakes.add(woken);
@@ -443,6 +452,7 @@ impl Committer {
             quotas: &mut self.quotas,
             counted: Vec::new(),
             added: self.listeners.tail.begin(),
+            key_changes: Vec::new(),
             damage: &self.listeners.damage,
             space: &mut self.space,
         };
@@ -494,7 +504,8 @@ impl Committer {
             if is_time_due {
                 self.seen_time = now;
             }
-            Committed { woken: tx.woken, added: tx.added, names: tx.names }
+            let Tx { woken, added, names, key_changes, .. } = tx;
+            Committed { woken, added, names, key_changes }
         })
     }
 

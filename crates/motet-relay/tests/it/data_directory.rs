@@ -185,29 +185,23 @@ async fn address_in_use_is_refused_with_the_option_to_change_it() {
 }
 
 #[tokio::test]
-async fn rotated_key_replaces_the_old_one() {
+async fn created_key_replaces_a_lost_one() {
     let home = used().await;
-    let output = program().args(["rotate-key", "--data"]).arg(home.data()).output().await.unwrap();
+    let lost = home.key().unwrap();
+    let key = |args: &[&str]| {
+        let mut command = program();
+        command.arg("key").args(args).arg("--data").arg(home.data());
+        async move { within("the command to end", command.output()).await.unwrap() }
+    };
+    let output = key(&["create", "--scope", "admin"]).await;
     assert!(output.status.success());
     let new = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     assert!(new.starts_with("rk_"));
+    assert!(key(&["revoke", lost.split('_').nth(1).unwrap()]).await.status.success());
     let relay = Relay::start_in(&home, &[]).await;
     // The client still has the key of the first start.
     assert_eq!(relay.client().get("/v1/events").await.status.as_u16(), 401);
-    let mut client = relay.client().clone();
-    client.key = new;
-    assert_eq!(client.list("/v1/events").await.len(), 50);
-}
-
-#[tokio::test]
-async fn key_is_not_rotated_while_relay_runs() {
-    let relay = Relay::start().await;
-    let client = relay.client();
-    let rotate = program().args(["rotate-key", "--data"]).arg(client.home().data()).output();
-    let refused = within("the refusal", rotate).await.unwrap();
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("in use by process"));
-    assert_eq!(client.get("/v1/events").await.status.as_u16(), 200);
+    assert_eq!(relay.client().with_key(new).list("/v1/events").await.len(), 50);
 }
 
 fn full() -> std::process::Stdio {
@@ -224,14 +218,17 @@ async fn fails(mut command: tokio::process::Command) -> String {
 }
 
 #[tokio::test]
-async fn old_key_stays_valid_if_the_rotated_key_cannot_be_printed() {
+async fn key_that_cannot_be_printed_is_revoked_and_others_stay_valid() {
     let home = used().await;
-    let mut rotate = program();
-    rotate.args(["rotate-key", "--data"]).arg(home.data()).stdout(full());
-    let message = fails(rotate).await;
-    assert!(message.contains("stays valid"), "{message}");
+    let mut create = program();
+    create.args(["key", "create", "--scope", "admin", "--name", "unseen", "--data"]).arg(home.data());
+    create.stdout(full());
+    let message = fails(create).await;
+    assert!(message.contains("stay valid"), "{message}");
     let relay = Relay::start_in(&home, &[]).await;
     assert_eq!(relay.client().list("/v1/events").await.len(), 50);
+    let unseen = &relay.client().list("/v1/keys").await[0];
+    assert!(unseen["name"] == "unseen" && unseen["revoked_at"].is_string(), "{unseen}");
 }
 
 #[tokio::test]
@@ -267,7 +264,7 @@ async fn data_is_readable_by_its_owner_only_and_hides_the_api_key() {
     let relay = Relay::start_in(&shared, &[]).await;
     relay.client().publish("kept", json!({})).await;
     let files: Vec<_> = fs::read_dir(shared.data()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files.len(), 5, "{files:?}");
+    assert_eq!(files.len(), 6, "{files:?}");
     for file in files {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }

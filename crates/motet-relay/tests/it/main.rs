@@ -26,6 +26,7 @@ mod full_disk;
 mod guard;
 mod harness;
 mod idempotency;
+mod keys;
 mod lifecycle;
 mod limits;
 #[cfg(target_os = "linux")]

@@ -116,7 +116,7 @@ async fn help_names_the_commands_and_shows_defaults_of_serve() {
         String::from_utf8(output.stdout).unwrap()
     };
     let top = help(&["--help"]).await;
-    for word in ["serve", "demo", "rotate-key", "--data", "--allow-net"] {
+    for word in ["serve", "demo", "key", "--data", "--allow-net"] {
         assert!(top.contains(word), "{word} is missing:\n{top}");
     }
     let serve = help(&["serve", "--help"]).await;

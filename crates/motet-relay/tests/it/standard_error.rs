@@ -65,7 +65,7 @@ async fn unread_log_pipe_does_not_block_relay() {
 }
 
 #[tokio::test]
-async fn rotate_key_and_demo_succeed_if_standard_error_is_full() {
+async fn key_and_demo_succeed_if_standard_error_is_full() {
     let home = Home::new();
     Relay::start_in(&home, &[]).await.stop().await;
     let run = async |args: &[&str]| {
@@ -75,7 +75,7 @@ async fn rotate_key_and_demo_succeed_if_standard_error_is_full() {
         assert!(output.status.success(), "{args:?}: {}", output.status);
         String::from_utf8(output.stdout).unwrap()
     };
-    let key = run(&["rotate-key", "--data", home.data().to_str().unwrap()]).await;
+    let key = run(&["key", "create", "--scope", "read", "--data", home.data().to_str().unwrap()]).await;
     assert!(key.starts_with("rk_"), "{key}");
     let report = run(&["demo", "--events", "20"]).await;
     assert!(report.contains("delivered"), "{report}");

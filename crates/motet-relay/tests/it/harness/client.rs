@@ -53,6 +53,11 @@ impl Client {
         Self { address, key, home: Some(home), ..Self::nowhere() }
     }
 
+    /// Returns the same client with another key.
+    pub(crate) fn with_key(&self, key: String) -> Self {
+        Self { key, ..self.clone() }
+    }
+
     pub(super) fn nowhere() -> Self {
         let pool = Pool::builder(TokioExecutor::new()).build_http();
         Self { pool, address: SocketAddr::from(([0; 4], 0)), key: String::new(), home: None }

@@ -62,17 +62,24 @@ impl Stderr {
 #[derive(Debug)]
 pub(crate) struct Home {
     directory: TempDir,
+    below: PathBuf,
     key: Mutex<Option<String>>,
 }
 
 impl Home {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { directory: tempfile::tempdir().unwrap(), key: Mutex::default() })
+        Self::at("data".as_ref())
     }
 
-    /// The path of the store: one level down, so that relay has to create the directory.
+    /// With this path below a temporary directory.
+    pub(crate) fn at(below: &Path) -> Arc<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        Arc::new(Self { directory, below: below.to_owned(), key: Mutex::default() })
+    }
+
+    /// The path of the store: at least one level down, so that relay has to create the directory.
     pub(crate) fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.directory.path().join(&self.below)
     }
 
     pub(crate) fn key(&self) -> Option<String> {

@@ -1,0 +1,74 @@
+use std::io;
+use std::path::PathBuf;
+
+use http::StatusCode;
+use motet_http::ClientConfigError;
+use thiserror::Error;
+
+use crate::error::StartError;
+
+/// The reason why a command failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The directory has no store.
+    #[error(
+        "there is no store in {}; start relay with this directory first, or name another one with --data, or a running relay with --server",
+        directory.display()
+    )]
+    NoStore {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A relay uses the directory and does not listen on its control socket.
+    #[error(
+        "the data directory {} is in use by {holder}, which has no control socket (its log has the reason); name the running relay with --server and --key",
+        directory.display()
+    )]
+    NoSocket {
+        /// The directory.
+        directory: PathBuf,
+        /// The process that uses the directory, as named in the lock file.
+        holder: String,
+    },
+    /// The control socket cannot be used.
+    #[error("cannot connect to {}; run the command as the user of relay", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The store of a stopped relay cannot be opened.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// No key was given for a server.
+    #[error("--server needs an API key: set --key, or the environment variable RELAY_KEY")]
+    NoKey,
+    /// The URL of the server is not valid.
+    #[error("the server's URL cannot be used")]
+    Url(#[from] ClientConfigError),
+    /// The server did not answer.
+    #[error(transparent)]
+    Call(#[from] motet_http::Error),
+    /// relay refused the request.
+    #[error("{detail} ({status})")]
+    Refused {
+        /// The status of the response.
+        status: StatusCode,
+        /// The reason.
+        detail: String,
+    },
+    /// The response is not that of a relay of this version.
+    #[error("the response is not that of a relay of this version")]
+    Answer(#[source] serde_json::Error),
+    /// The output of the command cannot be written.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    /// A new key could not be shown, so it was revoked.
+    #[error("the new API key could not be shown and was revoked; the other keys stay valid")]
+    NotShown(#[source] io::Error),
+    /// The command was stopped.
+    #[error("the command did not end: {0}")]
+    Ended(String),
+}

@@ -1,0 +1,220 @@
+//! The client of the commands: it sends requests of the API to a relay.
+//!
+//! | The command names | The requests go to |
+//! |---|---|
+//! | a data directory that a running relay uses | the [control socket](ControlSocket) in the directory, without a key |
+//! | a data directory of a stopped relay | the same routes in the command's own process, which has opened the store |
+//! | a server and a key | the server, with the rights of the key |
+
+mod error;
+mod keys;
+mod socket;
+mod table;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use motet::task::{CancelToken, Nursery, Scope, ScopeError, scope};
+use motet_http::{ApiClient, MemoryConnector, MemoryListener, Server};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+pub use self::error::CommandError;
+pub use self::keys::run_key_command;
+pub(crate) use self::socket::ControlSocket;
+use crate::api;
+use crate::config::Config;
+use crate::error::{OpenError, StartError};
+use crate::parts::{self, part};
+use crate::store;
+
+/// A relay that uses the directory and has no socket may be starting: it is waited for.
+const STARTING: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The relay that a command is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ControlTarget {
+    /// The relay that uses this data directory, running or stopped.
+    Data(PathBuf),
+    /// A relay that is reached by its URL, with the rights of a key.
+    Server { url: String, key: String },
+}
+
+/// A client of a relay's API. Paths are relative to `/v1`.
+#[derive(Debug)]
+pub(crate) struct Control {
+    api: ApiClient,
+    key: Option<String>,
+}
+
+impl Control {
+    /// Connects to the relay of a command, or opens the store of a stopped relay. The store is closed at the end of
+    /// `scope`.
+    pub(crate) async fn open(scope: &Scope, target: ControlTarget) -> Result<Self, CommandError> {
+        match target {
+            ControlTarget::Server { url, key } => {
+                let base = format!("{}/v1", url.trim_end_matches('/'));
+                let api = ApiClient::builder(scope).base_url(&base).build()?;
+                Ok(Self { api, key: Some(key) })
+            }
+            ControlTarget::Data(directory) => Self::open_data(scope, &directory).await,
+        }
+    }
+
+    async fn open_data(scope: &Scope, directory: &Path) -> Result<Self, CommandError> {
+        let deadline = Instant::now() + STARTING;
+        let mut ticks = interval(LOOK_AGAIN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Some(control) = Self::over_socket(scope, directory).await? {
+                return Ok(control);
+            }
+            if !store::exists(directory) {
+                return Err(CommandError::NoStore { directory: directory.to_owned() });
+            }
+            match open_store(scope, directory).await {
+                Ok(connector) => {
+                    let dial = move |_| connector.connect();
+                    return Self::local(ApiClient::builder(scope).connect_by(dial));
+                }
+                Err(StartError::Open(error)) => match &*error {
+                    OpenError::InUse { .. } if Instant::now() < deadline => {}
+                    OpenError::InUse { holder, .. } => {
+                        let (directory, holder) = (directory.to_owned(), holder.clone());
+                        return Err(CommandError::NoSocket { directory, holder });
+                    }
+                    _ => return Err(StartError::Open(error).into()),
+                },
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Returns `None` if no relay listens on the socket of the directory.
+    async fn over_socket(scope: &Scope, directory: &Path) -> Result<Option<Self>, CommandError> {
+        let path = socket::path_in(directory);
+        match UnixStream::connect(&path).await {
+            Ok(_) => {}
+            // `InvalidInput`: the path is too long, and so it was for the relay.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(source) => return Err(CommandError::Socket { path, source }),
+        }
+        let dial = move |_| UnixStream::connect(path.clone());
+        Self::local(ApiClient::builder(scope).connect_by(dial)).map(Some)
+    }
+
+    fn local(api: motet_http::ApiClientBuilder) -> Result<Self, CommandError> {
+        Ok(Self { api: api.base_url("http://relay/v1").build()?, key: None })
+    }
+
+    /// Sends a request, and returns the body of the response.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Bytes, CommandError> {
+        let mut request = self.api.request(method, path);
+        if !query.is_empty() {
+            request = request.query(query.iter().copied());
+        }
+        if let Some(key) = &self.key {
+            request = request.bearer(key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
+    }
+
+    /// Returns all items of a list, page by page.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>, CommandError> {
+        let mut items = Vec::new();
+        let mut cursor = None::<String>;
+        loop {
+            let mut query = [query, &[("limit", "100")]].concat();
+            query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let page: Page<T> = parse(&self.request(Method::GET, path, &query, None).await?)?;
+            items.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct Page<T> {
+    items: Vec<T>,
+    next_cursor: Option<String>,
+}
+
+/// Parses a response. Another relay than this version may answer in another form.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CommandError> {
+    serde_json::from_slice(body).map_err(CommandError::Answer)
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> CommandError {
+    #[derive(Deserialize)]
+    struct Refusal {
+        detail: String,
+    }
+    let detail = serde_json::from_slice(body).map(|Refusal { detail }| detail);
+    let detail =
+        detail.unwrap_or_else(|_| String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned());
+    CommandError::Refused { status, detail }
+}
+
+/// Opens the store of a stopped relay, and serves its routes in memory until the scope ends. No delivery is attempted.
+async fn open_store(scope: &Scope, directory: &Path) -> Result<MemoryConnector, StartError> {
+    // The address is not used: nothing listens.
+    let mut config = Config::new(directory.to_owned(), ([127, 0, 0, 1], 0).into());
+    // The settings of `serve` are not known here: no due time may be moved to an earlier one.
+    config.retry.cap = Duration::MAX;
+    config.auto_disable.probe_every = Duration::MAX;
+    let running = Arc::new(parts::container(config).start(scope).await?);
+    let stop = CancelToken::new();
+    let router = api::router(part(&running), running, scope, stop.clone());
+    let (listener, connector) = MemoryListener::new();
+    // The spawn fails only if the scope has ended, and with it the command.
+    drop(scope.service("routes", async move {
+        let _served = Server::new().serve(listener, api::for_owner(router), stop).await;
+    }));
+    Ok(connector)
+}
+
+/// Runs a command in a scope of its own, at whose end a store that the command has opened is closed.
+async fn in_scope<T>(
+    command: impl AsyncFnOnce(&Nursery<CommandError>) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    scope(command).await.map_err(|error| match error {
+        ScopeError::Failed { first, .. } => first.error,
+        other => CommandError::Ended(other.to_string()),
+    })
+}
