@@ -19,9 +19,7 @@ use super::ApiKeys;
 use super::auth::authenticate;
 use super::memory::{MemoryBudget, bound_answers};
 use super::problem::Problem;
-use super::routes::{Access, require};
 use super::svix::translate_errors;
-use crate::access::KeyScope;
 
 /// A chain as a layer of a router.
 type Layer = ChainLayer<Request, Response>;
@@ -42,15 +40,6 @@ pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
 pub(super) fn around_api(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
     let chain = Chain::new().with(no_store).with(refuse_when_crowded);
     let chain = chain.with(with_state(api_keys, authenticate));
-    bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
-}
-
-/// Returns the layer around the routes of Svix's clients. They do not look at the rights of a key: only a key that may do
-/// everything, for all tenants, may pass.
-pub(super) fn around_svix(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
-    let chain = Chain::new().with(no_store).with(refuse_when_crowded);
-    let everything = Access::of_relay(KeyScope::Admin);
-    let chain = chain.with(with_state(api_keys, authenticate)).with(with_state(everything, require));
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
 }
 

@@ -340,3 +340,47 @@ fn lists_show_a_key_of_one_tenant_its_own_resources_only() {
         }
     });
 }
+
+#[test]
+fn every_svix_route_needs_its_scope_and_the_senders_app() {
+    run(&async |world| {
+        for row in super::svix::table(Arc::clone(&world.api)).rows() {
+            let case = format!("{} {}", row.method, row.path);
+            let scope = row.access.scope;
+            let request = async |key: Option<&str>, app: &str| {
+                let path = ["{endpoint}", "{msg}", "{attempt}", "{name}", "{task}"]
+                    .into_iter()
+                    .fold(row.path.replace("{app}", app), |path, part| path.replace(part, "none"));
+                world.send(key, &row.method, &format!("/api/v1{path}"), &json!({})).await
+            };
+            for refused in [None, Some("rk_unknown1_secret")] {
+                let (status, text) = request(refused, "acme").await;
+                assert_eq!(status, StatusCode::UNAUTHORIZED, "{case} {refused:?}: {text}");
+            }
+            let without = world.key(&all_but(scope), None, None).await;
+            let (status, text) = request(Some(&without), "acme").await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{case} without {scope}: {text}");
+            assert!(text.contains(&format!("'{scope}'")), "{case} without {scope}: {text}");
+            // The body is refused, or the resource does not exist; the key is not refused.
+            let is_key_taken = |status| status != StatusCode::UNAUTHORIZED && status != StatusCode::FORBIDDEN;
+            world.make_tenant("doomed").await;
+            for given in [scope, Admin] {
+                let key = world.key(&[given], None, None).await;
+                let (status, text) = request(Some(&key), "doomed").await;
+                assert!(is_key_taken(status), "{case} with {given}: {status} {text}");
+            }
+            let own = world.key(&[scope], Some("acme"), None).await;
+            let (status, text) = request(Some(&own), "acme").await;
+            assert_eq!(is_key_taken(status), row.access.reach == Reach::Tenant, "{case}: {status} {text}");
+            if row.path.contains("{app}") {
+                for scopes in [vec![scope], all_but(scope), vec![Admin]] {
+                    let foreign = world.key(&scopes, Some("globex"), None).await;
+                    let (status, text) = request(Some(&foreign), "acme").await;
+                    assert_eq!(status, StatusCode::NOT_FOUND, "{case} of another app, {scopes:?}: {text}");
+                    let (_, unknown) = request(Some(&foreign), "nowhere").await;
+                    assert_eq!(text, unknown.replace("nowhere", "acme"), "{case}");
+                }
+            }
+        }
+    });
+}

@@ -18,6 +18,7 @@ use motet_http::bridge;
 use super::ApiState;
 use super::auth::Principal;
 use super::problem::Problem;
+use super::svix::{APP, hide_other_apps};
 use super::tenant::hide_other_tenants;
 use crate::access::KeyScope;
 
@@ -139,6 +140,17 @@ impl RouteTable {
         self.route(path, methods).route(&format!("{TENANT}{path}"), again)
     }
 
+    /// Adds a route of Svix's clients, with and without a slash at its end. Its tenant is `{app}`.
+    pub(super) fn of_svix(self, path: &str, methods: Methods<Arc<ApiState>>) -> Self {
+        let Methods { mut router, rows } = methods;
+        if path.contains(APP) {
+            let hide = with_state(Arc::clone(&self.api), hide_other_apps);
+            router = router.route_layer(bridge::layer(Chain::new().with(hide)));
+        }
+        let again = Methods { router: router.clone(), rows: rows.clone() };
+        self.route(path, Methods { router, rows }).route(&format!("{path}/"), again)
+    }
+
     /// Adds a route.
     pub(super) fn route(mut self, path: &str, methods: Methods<Arc<ApiState>>) -> Self {
         let Methods { mut router, rows } = methods;
@@ -169,7 +181,7 @@ impl fmt::Debug for RouteTable {
 }
 
 /// Middleware: refuses a sender without the access that a route needs.
-pub(super) async fn require(access: Access, request: Request, next: Next<Request, Response>) -> Response {
+async fn require(access: Access, request: Request, next: Next<Request, Response>) -> Response {
     let sender = request.extensions().get::<Principal>();
     let allowed = sender.map_or_else(|| Err(Problem::unauthenticated()), |sender| access.check(sender));
     match allowed {

@@ -84,6 +84,8 @@ async fn routes_that_relay_does_not_have_answer_501_in_json() {
         let answer = client.post(&format!("/api/v1/{path}"), json!({})).await;
         assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED, "{path}: {}", answer.text());
         assert_eq!(error(&answer).0, "not_implemented");
+        // The body was not read, so the client must not use the connection again.
+        assert_eq!(answer.headers["connection"], "close", "{path}");
     }
     for path in ["app/a/msg/m/content", "app/a/msg/m/attempt/t/content"] {
         let answer = client.delete(&format!("/api/v1/{path}")).await;

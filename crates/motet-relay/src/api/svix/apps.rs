@@ -12,7 +12,9 @@ use serde_json::Value;
 use super::error::{SvixError, in_field};
 use super::extract::{App, AppName, Body, Query, find_app};
 use super::views::{self, List};
+use crate::access::KeyScope;
 use crate::api::ApiState;
+use crate::api::auth::Principal;
 use crate::api::names::{check_metadata, check_uid};
 use crate::api::patch::Patch;
 use crate::ids::IdKind;
@@ -99,9 +101,11 @@ fn check_rates(rate_limit: Option<u64>, throttle_rate: Option<u64>) -> Result<()
     Err(SvixError::body(field, format!("relay has no {field} of an application; set it on the endpoints")))
 }
 
-/// Returns the application with this id or uid. If there is none and `new` is given, it is created.
+/// Returns the application with this id or uid. If there is none and `new` is given, it is created, if the sender may
+/// create applications.
 pub(super) async fn find_or_create(
     api: &ApiState,
+    sender: &Principal,
     name: &str,
     new: Option<ApplicationIn>,
 ) -> Result<TenantSeq, SvixError> {
@@ -110,6 +114,8 @@ pub(super) async fn find_or_create(
     }
     let unknown = || SvixError::not_found("application", name);
     let new = new.ok_or_else(unknown)?;
+    sender.require(KeyScope::Admin)?;
+    sender.require_all_tenants()?;
     new.check()?;
     if new.uid.as_deref() != Some(name) {
         let message =

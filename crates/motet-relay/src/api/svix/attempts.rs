@@ -41,7 +41,7 @@ fn read_query(query: &mut Query) -> Result<AttemptQuery, SvixError> {
     // Every attempt has one of the statuses that all versions of the clients know.
     query.flag("expanded_statuses", false)?;
     let message = query.flag("with_msg", false)?;
-    let content = query.flag("with_content", true)?;
+    let content = query.with_content()?;
     let filter = AttemptFilter { is_ok, status_class, of_event: filter(query)?, with_event: message };
     Ok(AttemptQuery { filter, parts: AttemptParts { message, content }, is_empty })
 }
@@ -115,7 +115,7 @@ pub(super) async fn read(
     AttemptName(name): AttemptName,
     mut query: Query,
 ) -> Result<Json<AttemptView>, SvixError> {
-    let content = query.flag("with_content", true)?;
+    let content = query.with_content()?;
     query.flag("expanded_statuses", false)?;
     query.finish()?;
     let ids = api.store.ids();

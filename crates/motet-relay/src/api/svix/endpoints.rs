@@ -15,7 +15,9 @@ use super::error::{SvixError, in_field};
 use super::extract::{App, AppEndpoint, Body, EndpointName, Query, find_endpoint};
 use super::headers;
 use super::views::{self, List};
+use crate::access::KeyScope;
 use crate::api::ApiState;
+use crate::api::auth::Principal;
 use crate::api::endpoints::{MAX_CHANNELS, check_description, check_url, follow_up, parse_patterns};
 use crate::api::names::{check_metadata, check_names, check_uid};
 use crate::api::patch::Patch;
@@ -295,8 +297,10 @@ pub(super) async fn put(
     State(api): State<Arc<ApiState>>,
     App(app): App,
     EndpointName(name): EndpointName,
+    sender: Principal,
     Body(new): Body<EndpointIn>,
 ) -> Result<(StatusCode, Json<Value>), SvixError> {
+    let replaces_secret = new.secret.is_some();
     let mut new = new.check(&api)?;
     let Some(row) = find_endpoint(&api, app, &name).await? else {
         if new.uid.is_none() {
@@ -306,6 +310,9 @@ pub(super) async fn put(
         let row = new.create(&api, app).await?;
         return Ok((StatusCode::CREATED, view(&api, &row)));
     };
+    if replaces_secret {
+        sender.require(KeyScope::Secrets)?;
+    }
     let change = EndpointChange {
         uid: Some(new.uid),
         url: Some(new.url),
@@ -327,8 +334,12 @@ pub(super) async fn put(
 pub(super) async fn patch(
     State(api): State<Arc<ApiState>>,
     endpoint: AppEndpoint,
+    sender: Principal,
     Body(patch): Body<EndpointPatch>,
 ) -> Result<Json<Value>, SvixError> {
+    if patch.secret.is_some() {
+        sender.require(KeyScope::Secrets)?;
+    }
     let change = patch.change(&api)?;
     let row = update(&api, endpoint.app, endpoint.row.seq, change).await?;
     Ok(view(&api, &row))

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use http::request::Parts;
+use motet::middleware::Next;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::error::SvixError;
+use crate::access::KeyScope;
 use crate::api::ApiState;
+use crate::api::auth::Principal;
 use crate::api::body::{MAX_JSON_BYTES, media_type, read};
 use crate::api::filters::parse_time;
 use crate::api::memory::ByteReservation;
@@ -58,28 +62,34 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 
 /// The parameters of the query. [`finish`](Self::finish) refuses those that the route does not know.
 #[derive(Debug)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query {
+    params: Vec<(String, String)>,
+    /// `true` if the sender may see payloads.
+    may_see: bool,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = SvixError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, SvixError> {
         let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+        let params = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let sender = parts.extensions.get::<Principal>();
+        Ok(Self { params, may_see: sender.is_some_and(|sender| sender.allows(KeyScope::ReadPayload)) })
     }
 }
 
 impl Query {
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.remove(at).1)
+        let at = self.params.iter().position(|(known, _)| known == name)?;
+        Some(self.params.remove(at).1)
     }
 
     /// Returns a list: its elements are separated by commas, or each has a parameter of its own.
     pub(super) fn list(&mut self, name: &str) -> Option<Vec<String>> {
         let with_brackets = format!("{name}[]");
         let mut found = Vec::new();
-        self.0.retain(|(known, value)| {
+        self.params.retain(|(known, value)| {
             let is_it = known == name || *known == with_brackets;
             if is_it {
                 found.extend(value.split(',').filter(|part| !part.is_empty()).map(str::to_owned));
@@ -96,6 +106,11 @@ impl Query {
             Some("false") => Ok(false),
             Some(other) => Err(SvixError::query(name, format!("{other:?} is neither true nor false"))),
         }
+    }
+
+    /// Returns `true` if payloads and responses are shown: the request does not refuse them, and the sender may see them.
+    pub(super) fn with_content(&mut self) -> Result<bool, SvixError> {
+        Ok(self.flag("with_content", true)? && self.may_see)
     }
 
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, SvixError> {
@@ -157,7 +172,7 @@ impl Query {
 
     /// Refuses a request with other parameters.
     pub(super) fn finish(self) -> Result<(), SvixError> {
-        match self.0.first() {
+        match self.params.first() {
             Some((name, _)) => Err(SvixError::query(name, "relay does not know this parameter")),
             None => Ok(()),
         }
@@ -189,6 +204,28 @@ async fn param(parts: &mut Parts, api: &Arc<ApiState>, name: &str) -> Result<Str
         .map_err(|error| Problem::invalid(error.body_text()))?;
     let found = params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
     found.ok_or_else(|| SvixError::bug("a route lacks a parameter of its path"))
+}
+
+/// The part of a path that names an application.
+pub(in crate::api) const APP: &str = "{app}";
+
+/// Middleware of the routes of an application: for a sender that may name one tenant only, the other applications do not
+/// exist, whatever its scopes.
+pub(in crate::api) async fn hide_other_apps(
+    api: Arc<ApiState>,
+    request: Request,
+    next: Next<Request, Response>,
+) -> Response {
+    let Some(sender) = request.extensions().get::<Principal>() else {
+        return Problem::unauthenticated().into_response();
+    };
+    let Some(within) = sender.tenant() else { return next.run(request).await };
+    let (mut parts, body) = request.into_parts();
+    match param(&mut parts, &api, "app").await {
+        Ok(id) if find_app(&api, &id) == Some(within) => next.run(Request::from_parts(parts, body)).await,
+        Ok(id) => SvixError::not_found("application", &id).into_response(),
+        Err(error) => error.into_response(),
+    }
 }
 
 /// The application that `{app}` names.

@@ -19,6 +19,7 @@ use super::extract::{
 };
 use super::views::{self, List, MessageView, WithStatus};
 use crate::api::ApiState;
+use crate::api::auth::Principal;
 use crate::api::body::MAX_DATA_BYTES;
 use crate::api::endpoints::{MAX_CHANNELS, parse_patterns};
 use crate::api::events::{MAX_EVENT_CHANNELS, MAX_KEY_BYTES, MAX_TAGS};
@@ -144,6 +145,7 @@ fn retention(days: Option<u64>, hours: Option<u64>) -> Result<Option<Millis>, Sv
 pub(super) async fn create(
     State(api): State<Arc<ApiState>>,
     AppName(name): AppName,
+    sender: Principal,
     mut query: Query,
     request: Request,
 ) -> Result<(StatusCode, Json<MessageView>), SvixError> {
@@ -154,7 +156,7 @@ pub(super) async fn create(
     let mut reserved = api.memory.for_request();
     let new: MessageIn = read_json(request, &mut reserved).await?;
     let (event, application) = new.check(&headers)?;
-    let app = find_or_create(&api, &name, application).await?;
+    let app = find_or_create(&api, &sender, &name, application).await?;
     let published = publish(&api, app, event).await?;
     let ids = api.store.ids();
     let seq = match published {
@@ -203,7 +205,7 @@ pub(super) async fn read(
     message: AppMessage,
     mut query: Query,
 ) -> Result<Json<MessageView>, SvixError> {
-    let with_content = query.flag("with_content", true)?;
+    let with_content = query.with_content()?;
     query.finish()?;
     Ok(Json(MessageView::new(api.store.ids(), message.row, with_content)?))
 }
@@ -236,7 +238,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<List<MessageView>>, SvixError> {
     let ids = api.store.ids();
-    let with_content = query.flag("with_content", true)?;
+    let with_content = query.with_content()?;
     let filter = filter(&mut query)?;
     let walk = newest_first(&mut query, |id| parse_message_id(&api, id))?;
     query.finish()?;
@@ -297,7 +299,7 @@ pub(super) async fn list_of_endpoint(
     mut query: Query,
 ) -> Result<Json<List<WithStatus<MessageView>>>, SvixError> {
     let ids = api.store.ids();
-    let with_content = query.flag("with_content", true)?;
+    let with_content = query.with_content()?;
     let of_event = filter(&mut query)?;
     let state = state_of_status(&mut query)?;
     query.flag("expanded_statuses", false)?;

@@ -19,12 +19,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::OriginalUri;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{get, post};
 use http::StatusCode;
 
 use self::error::SvixError;
 pub(super) use self::error::translate_errors;
+pub(super) use self::extract::{APP, hide_other_apps};
+use super::routes::{Access, Methods, RouteTable};
 use super::{ApiState, chain, problem};
+use crate::access::KeyScope::{Admin, Manage, Publish, Read, Replay, Secrets};
 
 /// The paths of the API. Clients of the versions 1.x that are given a server URL with a slash at its end send two.
 const PREFIXES: [&str; 2] = ["/api/v1", "//api/v1"];
@@ -51,64 +54,108 @@ const NOT_IMPLEMENTED: [&str; 18] = [
     "transformation-template",
 ];
 
+/// Returns the routes that need an API key, each with the scope that it needs.
+pub(super) fn table(api: Arc<ApiState>) -> RouteTable {
+    let all_apps = Access::of_relay;
+    RouteTable::new(api)
+        .of_svix("/app", Methods::new().get(all_apps(Admin), apps::list).post(all_apps(Admin), apps::create))
+        .of_svix(
+            "/app/{app}",
+            Methods::new()
+                .get(Read, apps::read)
+                .put(all_apps(Admin), apps::put)
+                .patch(all_apps(Admin), apps::patch)
+                .delete(all_apps(Admin), apps::delete),
+        )
+        // The catalogue belongs to all applications.
+        .of_svix(
+            "/event-type",
+            Methods::new().get(Read, event_types::list).post(all_apps(Manage), event_types::create),
+        )
+        .of_svix(
+            "/event-type/{name}",
+            Methods::new()
+                .get(Read, event_types::read)
+                .put(all_apps(Manage), event_types::put)
+                .patch(all_apps(Manage), event_types::patch)
+                .delete(all_apps(Manage), event_types::delete),
+        )
+        .of_svix(
+            "/app/{app}/endpoint",
+            Methods::new().get(Read, endpoints::list).post(Manage, endpoints::create),
+        )
+        .of_svix(
+            "/app/{app}/endpoint/{endpoint}",
+            Methods::new()
+                .get(Read, endpoints::read)
+                .put(Manage, endpoints::put)
+                .patch(Manage, endpoints::patch)
+                .delete(Manage, endpoints::delete),
+        )
+        .of_svix("/app/{app}/endpoint/{endpoint}/secret", Methods::new().get(Secrets, endpoints::secret))
+        .of_svix(
+            "/app/{app}/endpoint/{endpoint}/secret/rotate",
+            Methods::new().post(Secrets, endpoints::rotate),
+        )
+        .of_svix(
+            "/app/{app}/endpoint/{endpoint}/headers",
+            Methods::new().get(Read, headers::read).put(Manage, headers::put).patch(Manage, headers::patch),
+        )
+        .of_svix("/app/{app}/endpoint/{endpoint}/stats", Methods::new().get(Read, endpoints::stats))
+        .of_svix(
+            "/app/{app}/endpoint/{endpoint}/attempt-stats",
+            Methods::new().get(Read, endpoints::attempt_stats),
+        )
+        .of_svix("/app/{app}/endpoint/{endpoint}/recover", Methods::new().post(Replay, not_implemented))
+        .of_svix(
+            "/app/{app}/endpoint/{endpoint}/replay-missing",
+            Methods::new().post(Replay, not_implemented),
+        )
+        .of_svix("/app/{app}/endpoint/{endpoint}/bulk-replay", Methods::new().post(Replay, not_implemented))
+        .of_svix("/app/{app}/endpoint/{endpoint}/send-example", Methods::new().post(Publish, not_implemented))
+        .of_svix("/app/{app}/endpoint/{endpoint}/msg", Methods::new().get(Read, messages::list_of_endpoint))
+        .of_svix("/app/{app}/msg", Methods::new().get(Read, messages::list).post(Publish, messages::create))
+        .of_svix("/app/{app}/msg/precheck/active", Methods::new().post(Read, messages::precheck))
+        .of_svix("/app/{app}/msg/expunge-all-contents", Methods::new().post(Manage, not_implemented))
+        .of_svix("/app/{app}/msg/bulk-expunge", Methods::new().post(Manage, not_implemented))
+        .of_svix("/app/{app}/msg/{msg}", Methods::new().get(Read, messages::read))
+        .of_svix("/app/{app}/msg/{msg}/content", Methods::new().delete(Manage, not_implemented))
+        .of_svix("/app/{app}/msg/{msg}/endpoint", Methods::new().get(Read, messages::destinations))
+        .of_svix(
+            "/app/{app}/msg/{msg}/endpoint/{endpoint}/resend",
+            Methods::new().post(Replay, messages::resend),
+        )
+        .of_svix("/app/{app}/msg/{msg}/attempt", Methods::new().get(Read, attempts::list_of_message))
+        .of_svix("/app/{app}/msg/{msg}/attempt/{attempt}", Methods::new().get(Read, attempts::read))
+        .of_svix(
+            "/app/{app}/msg/{msg}/attempt/{attempt}/content",
+            Methods::new().delete(Manage, not_implemented),
+        )
+        .of_svix("/app/{app}/attempt/msg/{msg}", Methods::new().get(Read, attempts::list_of_message))
+        .of_svix(
+            "/app/{app}/attempt/endpoint/{endpoint}",
+            Methods::new().get(Read, attempts::list_of_endpoint),
+        )
+        .of_svix("/auth/app-portal-access/{app}", Methods::new().post(Admin, portal::access))
+        .of_svix("/auth/dashboard-access/{app}", Methods::new().post(Admin, portal::access))
+        .of_svix("/auth/app/{app}/expire-all", Methods::new().post(Admin, portal::expire_all))
+        .of_svix("/background-task", Methods::new().get(Read, portal::list_tasks))
+        .of_svix("/background-task/{task}", Methods::new().get(Read, portal::read_task))
+}
+
 /// Adds the routes to those of relay.
 pub(super) fn add_routes(router: Router<Arc<ApiState>>, api: &Arc<ApiState>) -> Router<Arc<ApiState>> {
-    let routes = Routes(Router::new())
-        .add("/app", get(apps::list).post(apps::create))
-        .add("/app/{app}", get(apps::read).put(apps::put).patch(apps::patch).delete(apps::delete))
-        .add("/event-type", get(event_types::list).post(event_types::create))
-        .add(
-            "/event-type/{name}",
-            get(event_types::read)
-                .put(event_types::put)
-                .patch(event_types::patch)
-                .delete(event_types::delete),
-        )
-        .add("/app/{app}/endpoint", get(endpoints::list).post(endpoints::create))
-        .add(
-            "/app/{app}/endpoint/{endpoint}",
-            get(endpoints::read).put(endpoints::put).patch(endpoints::patch).delete(endpoints::delete),
-        )
-        .add("/app/{app}/endpoint/{endpoint}/secret", get(endpoints::secret))
-        .add("/app/{app}/endpoint/{endpoint}/secret/rotate", post(endpoints::rotate))
-        .add(
-            "/app/{app}/endpoint/{endpoint}/headers",
-            get(headers::read).put(headers::put).patch(headers::patch),
-        )
-        .add("/app/{app}/endpoint/{endpoint}/stats", get(endpoints::stats))
-        .add("/app/{app}/endpoint/{endpoint}/attempt-stats", get(endpoints::attempt_stats))
-        .add("/app/{app}/endpoint/{endpoint}/recover", post(not_implemented))
-        .add("/app/{app}/endpoint/{endpoint}/replay-missing", post(not_implemented))
-        .add("/app/{app}/endpoint/{endpoint}/bulk-replay", post(not_implemented))
-        .add("/app/{app}/endpoint/{endpoint}/send-example", post(not_implemented))
-        .add("/app/{app}/endpoint/{endpoint}/msg", get(messages::list_of_endpoint))
-        .add("/app/{app}/msg", get(messages::list).post(messages::create))
-        .add("/app/{app}/msg/precheck/active", post(messages::precheck))
-        .add("/app/{app}/msg/expunge-all-contents", post(not_implemented))
-        .add("/app/{app}/msg/bulk-expunge", post(not_implemented))
-        .add("/app/{app}/msg/{msg}", get(messages::read))
-        .add("/app/{app}/msg/{msg}/content", delete(not_implemented))
-        .add("/app/{app}/msg/{msg}/endpoint", get(messages::destinations))
-        .add("/app/{app}/msg/{msg}/endpoint/{endpoint}/resend", post(messages::resend))
-        .add("/app/{app}/msg/{msg}/attempt", get(attempts::list_of_message))
-        .add("/app/{app}/msg/{msg}/attempt/{attempt}", get(attempts::read))
-        .add("/app/{app}/msg/{msg}/attempt/{attempt}/content", delete(not_implemented))
-        .add("/app/{app}/attempt/msg/{msg}", get(attempts::list_of_message))
-        .add("/app/{app}/attempt/endpoint/{endpoint}", get(attempts::list_of_endpoint))
-        .add("/auth/app-portal-access/{app}", post(portal::access))
-        .add("/auth/dashboard-access/{app}", post(portal::access))
-        .add("/auth/app/{app}/expire-all", post(portal::expire_all))
-        .add("/background-task", get(portal::list_tasks))
-        .add("/background-task/{task}", get(portal::read_task))
-        .0
+    let routes = table(Arc::clone(api))
+        .into_router()
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(no_such_path)
-        .layer(chain::around_svix(Arc::clone(&api.api_keys), Arc::clone(&api.readiness)));
+        .layer(chain::around_api(Arc::clone(&api.api_keys), Arc::clone(&api.readiness)));
     // The token of a session is not an API key.
-    let open = Routes(Router::new())
-        .add("/health", get(health))
-        .add("/auth/logout", post(portal::logout))
-        .0
+    let open = Router::new()
+        .route("/health", get(health))
+        .route("/health/", get(health))
+        .route("/auth/logout", post(portal::logout))
+        .route("/auth/logout/", post(portal::logout))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(chain::around_open(Arc::clone(&api.readiness)));
     let routes = routes.merge(open);
@@ -116,15 +163,6 @@ pub(super) fn add_routes(router: Router<Arc<ApiState>>, api: &Arc<ApiState>) -> 
         .into_iter()
         .fold(router, |router, prefix| router.nest(prefix, routes.clone()))
         .route(portal::PATH, get(portal::page))
-}
-
-/// Routes, each with and without a slash at its end.
-struct Routes(Router<Arc<ApiState>>);
-
-impl Routes {
-    fn add(self, path: &str, methods: MethodRouter<Arc<ApiState>>) -> Self {
-        Self(self.0.route(path, methods.clone()).route(&format!("{path}/"), methods))
-    }
 }
 
 async fn health() -> StatusCode {

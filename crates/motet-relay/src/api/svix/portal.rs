@@ -18,6 +18,7 @@ use super::error::SvixError;
 use super::extract::{App, AppName, Query, read_json};
 use super::views::List;
 use crate::api::ApiState;
+use crate::api::auth::Principal;
 use crate::api::problem::Problem;
 use crate::clock::{Millis, millis};
 use crate::store::NewSession;
@@ -105,6 +106,7 @@ impl AccessIn {
 pub(super) async fn access(
     State(api): State<Arc<ApiState>>,
     AppName(name): AppName,
+    sender: Principal,
     request: Request,
 ) -> Result<Json<Value>, SvixError> {
     let base = base_url(request.headers());
@@ -114,7 +116,7 @@ pub(super) async fn access(
         let message = format!("sessionId has more than {MAX_SESSION_CHARACTERS} characters");
         return Err(SvixError::body("sessionId", message));
     }
-    let app = find_or_create(&api, &name, access.application).await?;
+    let app = find_or_create(&api, &sender, &name, access.application).await?;
     let token = generate_token()?;
     let expires_at = api.store.clock().wall().saturating_add(millis(expiry));
     let new = NewSession { token: token.clone(), session: access.session_id, capabilities, expires_at };
