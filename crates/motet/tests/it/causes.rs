@@ -104,7 +104,7 @@ async fn error_of_a_body_that_awaited_the_failed_task_is_not_counted() {
         use anyhow::Context as _;
 
         let two = n.try_spawn("two", async { Ok(parse("x")?) });
-        Ok(finished(two).await.context("no sum")?)
+        finished(two).await.context("no sum")
     });
     assert_eq!(failed.await.unwrap_err().to_string(), "task `two` failed");
     let failed = scope(async |n: &Nursery<BoxError>| {
