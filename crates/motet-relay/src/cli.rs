@@ -253,7 +253,7 @@ pub(crate) struct ControlArgs {
     #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
     data: PathBuf,
 
-    /// URL of a running relay, such as https://relay.example.com, in place of a data directory
+    /// URL of a running relay, in place of a data directory
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     server: Option<String>,
 
