@@ -18,6 +18,7 @@ use crate::observe::Registration;
 use crate::sync::{Class, Quiet, WakerSet, catch, panic_words, quietly_drop, wake_each};
 use crate::task::ambient::shielded;
 use crate::task::caught::Caught;
+use crate::task::cause::with_sources;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
 use crate::task::{CancelToken, Either, Name, Reason, race, timeout};
@@ -256,12 +257,7 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
     // Last, and with panics caught: formatting the error runs code of the user.
     let shown = catch(|| {
         // The error of a driver is often only "cannot connect", and its causes contain the reason.
-        let mut shown = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        let mut cause = error.source().and_then(Error::source);
-        while let Some(error) = cause {
-            shown += &format!(": {error}");
-            cause = error.source();
-        }
+        let shown = error.source().map_or_else(|| error.to_string(), with_sources);
         crate::log::warn!(pool = %shared.settings.name, error = shown, "a connection could not be opened");
     });
     if let Err(panic) = shown {

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::AttemptRow;
 use super::management::attempts;
-use super::{Attempt, AttemptRow, FailureClass};
 use crate::store::damage::readable;
 use crate::store::events::read_event;
 use crate::store::listing::{EventFilter, ListPage, ScanBudget, Walk};
@@ -34,9 +34,8 @@ pub(crate) struct AttemptFilter {
     pub(crate) with_event: bool,
 }
 
-const COLUMNS: &str =
-    "a.seq, a.number, a.is_manual, a.started_at, a.took_ms, a.status, a.error, a.response, a.class,
-     a.repeats, d.event_seq, a.endpoint_seq, e.url";
+/// After [`AttemptRow::COLUMNS`].
+const COLUMNS: &str = "d.event_seq, a.endpoint_seq, e.url";
 
 impl Store {
     /// Returns a page of the attempts at an endpoint of the tenant.
@@ -53,9 +52,10 @@ impl Store {
                 let sign = if page.is_descending { "<=" } else { ">=" };
                 let order = if page.is_descending { "DESC" } else { "ASC" };
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM attempts a INDEXED BY attempts_by_endpoint
+                    "SELECT {}, {COLUMNS} FROM attempts a INDEXED BY attempts_by_endpoint
                      CROSS JOIN deliveries d ON d.seq = a.delivery_seq CROSS JOIN endpoints e ON e.seq = a.endpoint_seq
-                     WHERE a.endpoint_seq = ?2 AND a.tenant_seq = ?3 AND a.seq {sign} ?1 ORDER BY a.seq {order}"
+                     WHERE a.endpoint_seq = ?2 AND a.tenant_seq = ?3 AND a.seq {sign} ?1 ORDER BY a.seq {order}",
+                    AttemptRow::COLUMNS
                 ))?;
                 let mut rows = statement.query(params![page.bound(), endpoint, tenant])?;
                 let (budget, mut found) = (ScanBudget::new(), Vec::new());
@@ -131,9 +131,10 @@ impl Store {
             .readers
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM attempts a CROSS JOIN deliveries d ON d.seq = a.delivery_seq
+                    "SELECT {}, {COLUMNS} FROM attempts a CROSS JOIN deliveries d ON d.seq = a.delivery_seq
                      CROSS JOIN endpoints e ON e.seq = a.endpoint_seq
-                     WHERE a.seq = ?1 AND a.tenant_seq = ?2 AND d.event_seq = ?3"
+                     WHERE a.seq = ?1 AND a.tenant_seq = ?2 AND d.event_seq = ?3",
+                    AttemptRow::COLUMNS
                 ))?;
                 let found = statement.query_row(params![seq, tenant, event], |row| Ok(from_row(row)));
                 found.optional()?.transpose()
@@ -172,16 +173,6 @@ impl AttemptFilter {
 }
 
 fn from_row(row: &Row<'_>) -> Result<AttemptDetail, StoreError> {
-    let attempt = Attempt {
-        started_at: row.get(3)?,
-        took_ms: row.get(4)?,
-        status: row.get(5)?,
-        error: row.get(6)?,
-        response: row.get(7)?,
-        class: row.get::<_, Option<i64>>(8)?.and_then(FailureClass::read),
-    };
-    let (seq, number) = (row.get(0)?, row.get(1)?);
-    let row_of = AttemptRow { seq, number, is_manual: row.get(2)?, attempt, repeats: row.get(9)? };
     let (event, endpoint, url) = (row.get(10)?, row.get(11)?, row.get(12)?);
-    Ok(AttemptDetail { row: row_of, event, of_event: None, endpoint, url })
+    Ok(AttemptDetail { row: AttemptRow::read(row)?, event, of_event: None, endpoint, url })
 }

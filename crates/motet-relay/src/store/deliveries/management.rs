@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::due::{self, DueCounts, DueRow};
-use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, MISSING, PENDING, SKIPPED};
+use super::{AttemptRow, DEAD, DELIVERED, DeliveryState, MISSING, PENDING, SKIPPED};
 use crate::clock::{Clock, Millis};
 use crate::store::backlog::Counted;
 use crate::store::damage::{newest_first, readable};
@@ -200,31 +200,14 @@ impl Store {
 
 /// Returns the attempts that end with the row `last`, oldest first. Each row names the one before it.
 pub(super) fn attempts(connection: &Connection, last: Option<i64>) -> Result<Vec<AttemptRow>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, number, is_manual, started_at, took_ms, status, error, response, class, repeats, previous
-         FROM attempts WHERE seq = ?1",
-    )?;
+    let columns = AttemptRow::COLUMNS;
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {columns}, a.previous FROM attempts a WHERE a.seq = ?1"))?;
     let mut found = Vec::new();
     let mut next = last;
     while let Some(seq) = next.filter(|_| found.len() < MAX_LOGGED) {
-        let row = statement.query_row([seq], |row| {
-            let attempt = Attempt {
-                started_at: row.get(3)?,
-                took_ms: row.get(4)?,
-                status: row.get(5)?,
-                error: row.get(6)?,
-                response: row.get(7)?,
-                class: row.get::<_, Option<i64>>(8)?.and_then(FailureClass::read),
-            };
-            let row_of = AttemptRow {
-                seq: row.get(0)?,
-                number: row.get(1)?,
-                is_manual: row.get(2)?,
-                attempt,
-                repeats: row.get(9)?,
-            };
-            Ok((row_of, row.get::<_, Option<i64>>(10)?))
-        });
+        let row =
+            statement.query_row([seq], |row| Ok((AttemptRow::read(row)?, row.get::<_, Option<i64>>(10)?)));
         let Some((row, previous)) = row.optional()? else { break };
         found.push(row);
         // A damaged row could name a later one.

@@ -9,6 +9,7 @@ mod due;
 mod management;
 mod turns;
 
+use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::attempt_lists::{AttemptDetail, AttemptFilter};
@@ -79,6 +80,29 @@ pub(crate) struct AttemptRow {
     pub(crate) attempt: Attempt,
     /// Number of attempts in a row that the row stands for: more than 1 only for attempts that are charged to relay.
     pub(crate) repeats: u32,
+}
+
+impl AttemptRow {
+    /// The columns that [`read`](Self::read) takes, first in a row, of the table `attempts a`.
+    const COLUMNS: &str = "a.seq, a.number, a.is_manual, a.started_at, a.took_ms, a.status, a.error, a.response, a.class, a.repeats";
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let attempt = Attempt {
+            started_at: row.get(3)?,
+            took_ms: row.get(4)?,
+            status: row.get(5)?,
+            error: row.get(6)?,
+            response: row.get(7)?,
+            class: row.get::<_, Option<i64>>(8)?.and_then(FailureClass::read),
+        };
+        Ok(Self {
+            seq: row.get(0)?,
+            number: row.get(1)?,
+            is_manual: row.get(2)?,
+            attempt,
+            repeats: row.get(9)?,
+        })
+    }
 }
 
 /// The cause that a failed attempt is charged to.
