@@ -40,7 +40,7 @@ usage: cargo xtask COMMAND
 ";
 
 /// The parts of `verify`, quick ones first.
-const PARTS: [Part; 14] = [
+const PARTS: [Part; 15] = [
     Part {
         name: "policy",
         what: "dependencies: licences, sources, bans; clippy of the benches",
@@ -63,6 +63,11 @@ const PARTS: [Part; 14] = [
         name: "relay",
         what: "relay, optimised: 200 rounds of kill -9, 20 000 proptest cases",
         run: relay,
+    },
+    Part {
+        name: "requests",
+        what: "relay with requests that schemathesis generates from its documents",
+        run: generated_requests,
     },
     Part { name: "seeds", what: "the library with 20 000 seeds and proptest cases", run: seeds },
     Part {
@@ -296,6 +301,18 @@ fn relay() -> Result<(), String> {
     run(optimised_tests(&["--package", "motet-relay"])
         .env("PROPTEST_CASES", MANY)
         .env("RELAY_TEST_KILL_ROUNDS", "200"))
+}
+
+/// Generated test cases per operation of the API.
+const GENERATED: &str = "60";
+
+fn generated_requests() -> Result<(), String> {
+    let environment = test_tools::install_schemathesis()?;
+    run(&mut cargo(&["build", "--package", "motet-relay"]))?;
+    let script = root().join("crates/motet-relay/tests/clients/fuzz_api.py");
+    let mut python = Command::new(environment.join("bin/python"));
+    python.arg(script).arg(root().join("target/debug/motet-relay")).arg(environment.join("bin/st"));
+    run(python.args([GENERATED, "1"]))
 }
 
 fn seeds() -> Result<(), String> {

@@ -1,12 +1,12 @@
 //! The tools of the tests beyond Rust: the Standard Webhooks reference library and published clients of Svix, in folders
-//! of the project's own under `target/`, the programs of a PostgreSQL server, and nginx.
+//! of the project's own under `target/`, the programs of a PostgreSQL server, nginx and curl.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::shell::{root, run, say};
+use crate::shell::{cargo, root, run, say};
 
 /// Python environments, each with the package that is installed in it.
 const PYTHON: [(&str, &str); 3] = [
@@ -21,6 +21,9 @@ const JAVASCRIPT: [(&str, &str); 2] =
     [("svix-javascript-1", "svix@1.99.1"), ("svix-javascript-2", "svix@2.5.0")];
 const JAVASCRIPT_OF_DEBIAN: [&str; 2] = ["nodejs", "npm"];
 
+/// The crate that uses the Rust client, with a lock file of its own, and the folder that it is built in.
+const RUST: (&str, &str) = ("crates/motet-relay/tests/clients/rust/Cargo.toml", "svix-rust");
+
 /// Installs the missing tools.
 pub(crate) fn install() -> Result<(), String> {
     if !has_postgres() {
@@ -29,13 +32,25 @@ pub(crate) fn install() -> Result<(), String> {
     if !has_nginx() {
         unpack_nginx()?;
     }
+    if !in_path().iter().any(|folder| folder.join("curl").is_file()) {
+        install_packages(&["curl"])?;
+    }
     for (folder, package) in PYTHON {
         install_python(&tools().join(folder), package)?;
     }
     for (folder, package) in JAVASCRIPT {
         install_javascript(&tools().join(folder), package)?;
     }
-    Ok(())
+    let (manifest, folder) = RUST;
+    let build = ["build", "--quiet", "--locked", "--manifest-path", manifest, "--target-dir"];
+    run(cargo(&build).arg(tools().join(folder)))
+}
+
+/// Installs schemathesis, which generates requests from an OpenAPI document. Returns its Python environment.
+pub(crate) fn install_schemathesis() -> Result<PathBuf, String> {
+    let environment = tools().join("schemathesis");
+    install_python(&environment, "schemathesis==4.32.5")?;
+    Ok(environment)
 }
 
 /// Where the tests look for it too: in the path, and where Debian has it.

@@ -5,9 +5,10 @@ use std::ops::BitOr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A kind of request that a key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyScope {
     /// To publish events.
@@ -49,6 +50,21 @@ impl KeyScope {
             Self::Secrets => "secrets",
             Self::Replay => "replay",
             Self::Admin => "admin",
+        }
+    }
+
+    /// The requests that the scope allows, for the documentation of the API.
+    pub(crate) const fn description(self) -> &'static str {
+        match self {
+            Self::Publish => "to publish events",
+            Self::Read => "to read and list everything except payloads and secrets",
+            Self::ReadPayload => {
+                "to see the data of events and the responses of receivers; it adds to the scope `read`"
+            }
+            Self::Manage => "to create, change, pause and delete endpoints",
+            Self::Secrets => "to read and replace the signing secrets of endpoints",
+            Self::Replay => "to send deliveries again",
+            Self::Admin => "everything, including tenants and keys",
         }
     }
 

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use jiff::SpanRelativeTo;
 
 use crate::access::KeyScope;
-use crate::config::{AutoDisable, Config, EndpointLimits, Feeds, InFlight, RetrySchedule, Timeouts};
+use crate::config::{
+    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, RetrySchedule, TenantQuotas, Timeouts,
+};
 use crate::control::{CommandError, ControlTarget};
 use crate::demo::DemoOptions;
 
@@ -35,6 +37,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Create, list and revoke API keys, of a running or a stopped relay
     Key(KeyArgs),
+    /// Copy the applications, event types and endpoints of another system into a running or a stopped relay
+    Import(ImportArgs),
     /// Replaced by `key`
     #[command(hide = true)]
     RotateKey(RemovedArgs),
@@ -58,6 +62,11 @@ pub struct ServeArgs {
     /// Address to listen on; the API is plain HTTP, so put a TLS proxy before any address other than loopback
     #[arg(long, value_name = "ADDR", default_value = Config::DEFAULT_LISTEN)]
     listen: SocketAddr,
+
+    /// Allow scripts of this origin (scheme, host and port) to call the API from a browser, or * for every origin;
+    /// may be repeated. Without this option browsers refuse them
+    #[arg(long, value_name = "ORIGIN")]
+    cors_origin: Vec<CorsOrigin>,
 
     /// Allow deliveries into this network, such as 127.0.0.1/32 or 10.0.0.0/8; may be repeated. Without this option
     /// relay connects to public addresses only
@@ -115,6 +124,31 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N")]
     rate_per_endpoint: Option<NonZeroU32>,
 
+    /// Maximum number of events per second for each tenant, on average. Like the options below: the policy of a tenant
+    /// overrides it, and by default there is no limit
+    #[arg(long, value_name = "N")]
+    tenant_events_per_second: Option<NonZeroU32>,
+
+    /// Maximum number of events at once for each tenant. Default: the events of a second
+    #[arg(long, value_name = "N")]
+    tenant_events_burst: Option<NonZeroU32>,
+
+    /// Maximum number of events per UTC day for each tenant
+    #[arg(long, value_name = "N")]
+    tenant_events_per_day: Option<NonZeroU64>,
+
+    /// Maximum number of pending deliveries of each tenant
+    #[arg(long, value_name = "N")]
+    tenant_backlog_max: Option<NonZeroU64>,
+
+    /// Maximum number of endpoints of each tenant
+    #[arg(long, value_name = "N")]
+    tenant_endpoints_max: Option<NonZeroU32>,
+
+    /// Maximum size of the data of an event of each tenant
+    #[arg(long, value_name = "BYTES")]
+    tenant_event_bytes_max: Option<NonZeroU32>,
+
     /// relay disables an endpoint whose attempts have all failed for this long, at least 20 of them; its pending
     /// deliveries are kept until a probe succeeds
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
@@ -150,6 +184,7 @@ pub struct ServeArgs {
 impl From<ServeArgs> for Config {
     fn from(args: ServeArgs) -> Self {
         Self {
+            cors_origins: args.cors_origin,
             allow_net: args.allow_net,
             retry: RetrySchedule {
                 base: args.retry_base,
@@ -172,6 +207,14 @@ impl From<ServeArgs> for Config {
                 after: args.disable_after,
                 probe_every: args.probe_every,
                 ..AutoDisable::default()
+            },
+            tenant_quotas: TenantQuotas {
+                events_per_second: args.tenant_events_per_second,
+                events_burst: args.tenant_events_burst,
+                events_per_day: args.tenant_events_per_day,
+                backlog_max: args.tenant_backlog_max,
+                endpoints_max: args.tenant_endpoints_max,
+                event_bytes_max: args.tenant_event_bytes_max,
             },
             feeds: Feeds { max_open: args.max_feeds, keep_alive: args.feed_keep_alive },
             max_connections: args.max_connections,
@@ -263,7 +306,7 @@ pub(crate) struct ControlArgs {
 }
 
 impl ControlArgs {
-    fn target(&self) -> Result<ControlTarget, CommandError> {
+    pub(crate) fn target(&self) -> Result<ControlTarget, CommandError> {
         let Some(url) = &self.server else { return Ok(ControlTarget::Data(self.data.clone())) };
         let key = self.key.clone().or_else(|| std::env::var("RELAY_KEY").ok()).filter(|key| !key.is_empty());
         Ok(ControlTarget::Server { url: url.clone(), key: key.ok_or(CommandError::NoKey)? })
@@ -336,6 +379,57 @@ pub(crate) struct RevokeKeyArgs {
 impl RevokeKeyArgs {
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+}
+
+/// Options of `import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    #[command(subcommand)]
+    pub(crate) source: ImportSource,
+}
+
+/// The systems that relay imports from.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ImportSource {
+    /// Copy from Svix, or from another relay: applications, event types, endpoints, their secrets and headers
+    ///
+    /// Ids of the source stay usable: an object without a uid gets its id as its uid. Objects that exist in relay stay as they
+    /// are, so a stopped import is continued by the same command. Messages are not copied.
+    Svix(ImportSvixArgs),
+}
+
+/// Options of `import svix`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportSvixArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// URL of the source, as given to a client of Svix
+    #[arg(long, value_name = "URL")]
+    pub(crate) source: String,
+
+    /// Token of the source. Default: the environment variable SVIX_TOKEN, which other users cannot see
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+
+    /// Read everything and write nothing: the report shows what would be created, and what cannot be taken
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Number of applications that are copied at once
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub(crate) parallel: NonZeroUsize,
+
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ImportSvixArgs {
+    pub(crate) fn token(&self) -> Result<String, CommandError> {
+        let token = self.token.clone().or_else(|| std::env::var("SVIX_TOKEN").ok());
+        token.filter(|token| !token.is_empty()).ok_or(CommandError::NoToken)
     }
 }
 

@@ -3,11 +3,13 @@
 //! This module knows no other module of the crate, so that every part can use its settings without an import circle.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use url::Url;
 
 /// The settings of a relay; [`Config::new`] returns the defaults.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The address that the API listens on.
     pub listen: SocketAddr,
+    /// Origins whose scripts browsers allow to call the API; empty: none.
+    pub cors_origins: Vec<CorsOrigin>,
     /// Networks that relay may deliver to, in addition to public addresses.
     pub allow_net: Vec<IpNet>,
     /// When a failed delivery is attempted again.
@@ -29,6 +33,8 @@ pub struct Config {
     pub endpoint_limits: EndpointLimits,
     /// When a failing endpoint is disabled, and how often it is probed afterwards.
     pub auto_disable: AutoDisable,
+    /// Limits of each tenant whose own policy does not set them.
+    pub tenant_quotas: TenantQuotas,
     /// How many clients may follow the feed of events, and how often an idle feed sends a message.
     pub feeds: Feeds,
     /// Maximum number of connections to the API. One address may open three quarters of them. relay accepts 16 more for
@@ -58,12 +64,14 @@ impl Config {
         Self {
             data,
             listen,
+            cors_origins: Vec::new(),
             allow_net: Vec::new(),
             retry: RetrySchedule::default(),
             timeouts: Timeouts::default(),
             in_flight: InFlight::default(),
             endpoint_limits: EndpointLimits::default(),
             auto_disable: AutoDisable::default(),
+            tenant_quotas: TenantQuotas::default(),
             feeds: Feeds::default(),
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             max_store_bytes: None,
@@ -82,6 +90,35 @@ impl Config {
             ("feeds.keep_alive", self.feeds.keep_alive),
         ];
         above_zero.into_iter().find(|(_, duration)| duration.is_zero()).map(|(setting, _)| setting)
+    }
+}
+
+/// An origin of scripts in browsers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigin {
+    /// Every origin.
+    Any,
+    /// An origin as browsers write it, such as `https://app.example`.
+    Only(String),
+}
+
+impl FromStr for CorsOrigin {
+    type Err = String;
+
+    /// Parses `*`, or a URL of a scheme, a host and perhaps a port.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let hint = "write a scheme, a host and perhaps a port, such as https://app.example, or *";
+        let url = Url::parse(text).map_err(|error| format!("not an origin: {error}; {hint}"))?;
+        let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let origin = url.origin();
+        if has_more || has_user || !origin.is_tuple() || text.ends_with('/') {
+            return Err(format!("not an origin; {hint}"));
+        }
+        Ok(Self::Only(origin.ascii_serialization()))
     }
 }
 
@@ -220,6 +257,23 @@ impl Default for AutoDisable {
     }
 }
 
+/// Limits of a tenant. `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantQuotas {
+    /// Maximum number of events per second, on average.
+    pub events_per_second: Option<NonZeroU32>,
+    /// Maximum number of events at once. `None`: the events of a second.
+    pub events_burst: Option<NonZeroU32>,
+    /// Maximum number of events per UTC day.
+    pub events_per_day: Option<NonZeroU64>,
+    /// Maximum number of pending deliveries; events are refused while there are as many.
+    pub backlog_max: Option<NonZeroU64>,
+    /// Maximum number of endpoints.
+    pub endpoints_max: Option<NonZeroU32>,
+    /// Maximum size of the data of an event, in bytes.
+    pub event_bytes_max: Option<NonZeroU32>,
+}
+
 /// How many clients may follow the feed of events, and how often an idle feed sends a message.
 ///
 /// # Defaults
@@ -236,5 +290,37 @@ pub struct Feeds {
 impl Default for Feeds {
     fn default() -> Self {
         Self { max_open: const { NonZeroUsize::new(100).unwrap() }, keep_alive: Duration::from_secs(15) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_read_as_browsers_write_them() {
+        let parse = |text: &str| text.parse::<CorsOrigin>();
+        assert_eq!(parse("*"), Ok(CorsOrigin::Any));
+        for (given, origin) in [
+            ("https://app.example", "https://app.example"),
+            ("HTTPS://App.Example:443", "https://app.example"),
+            ("http://localhost:3000", "http://localhost:3000"),
+        ] {
+            assert_eq!(parse(given), Ok(CorsOrigin::Only(origin.to_owned())));
+        }
+        for refused in [
+            "",
+            "null",
+            "app.example",
+            "https://app.example/",
+            "https://app.example/page",
+            "https://user@app.example",
+            "https://app.example?a",
+            "https://*.app.example/",
+            "file:///tmp",
+            "data:text/plain,a",
+        ] {
+            assert!(parse(refused).is_err(), "{refused:?}");
+        }
     }
 }

@@ -11,11 +11,16 @@ pub(crate) enum IdKind {
     Attempt,
     /// Only in cursors: callers choose the ids of tenants.
     Tenant,
-    #[cfg_attr(not(test), expect(dead_code, reason = "no route starts a replay yet"))]
     Replay,
 }
 
+/// A path under `/api/v1` may name an event by this prefix.
+const MESSAGE_PREFIX: &str = "msg_";
+
 impl IdKind {
+    const ALL: [Self; 6] =
+        [Self::Event, Self::Delivery, Self::Endpoint, Self::Attempt, Self::Tenant, Self::Replay];
+
     const fn prefix(self) -> &'static str {
         match self {
             Self::Event => "evt_",
@@ -52,10 +57,24 @@ impl Ids {
         format!("{}{:012x}{:016x}", kind.prefix(), self.store, row)
     }
 
+    /// Returns `true` if a text has the form of an identifier of this store. Identifiers of other systems and stores do
+    /// not have it.
+    pub(crate) fn are_those_of(self, text: &str) -> bool {
+        let digits_of = |prefix| text.strip_prefix(prefix).and_then(|digits| self.parse_digits(digits));
+        IdKind::ALL
+            .into_iter()
+            .map(IdKind::prefix)
+            .chain([MESSAGE_PREFIX])
+            .any(|prefix| digits_of(prefix).is_some())
+    }
+
     /// Returns the row that an identifier names; `None` if the identifier does not have this kind or belongs to
     /// another store.
     pub(crate) fn parse(self, kind: IdKind, id: &str) -> Option<i64> {
-        let digits = id.strip_prefix(kind.prefix())?;
+        self.parse_digits(id.strip_prefix(kind.prefix())?)
+    }
+
+    fn parse_digits(self, digits: &str) -> Option<i64> {
         let ours = digits.len() == 28
             && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
             && u64::from_str_radix(&digits[..12], 16).ok()? == self.store;
@@ -106,6 +125,14 @@ mod tests {
             &upper,
         ] {
             assert_eq!(ids.parse(IdKind::Event, id), None, "{id}");
+        }
+        for id in [&other_kind, "app_000000000007000000000000002a", "msg_000000000007000000000000002a"] {
+            assert!(ids.are_those_of(id), "{id}");
+        }
+        for id in
+            [&other_store, "app_2bX9srOrx2ZWZBpBUvZwXKQmoEY", "ep_", "000000000007000000000000002a", &upper]
+        {
+            assert!(!ids.are_those_of(id), "{id}");
         }
     }
 }

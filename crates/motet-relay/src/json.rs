@@ -1,9 +1,12 @@
 //! Checks of JSON texts: whether an event's data can be parsed by receivers, and whether two texts have the same
-//! value.
+//! value, by their canonical forms.
 //!
 //! serde_json only skips over the data of an event, so it does not find the errors that this module finds.
 
 use std::fmt;
+use std::ops::Range;
+
+use sha2::{Digest as _, Sha256};
 
 /// Maximum depth of nested arrays and objects, including the object of the request.
 const MAX_LEVELS: usize = 128;
@@ -67,56 +70,94 @@ pub(crate) fn check(json: &str) -> Result<(), JsonDataError> {
     Ok(())
 }
 
-/// Returns `true` if two texts, which have both passed [`check`], differ only in the order of keys, in white space,
-/// and in how the characters of strings are escaped. Numbers are compared as text: as floating-point numbers, two
-/// different numbers could be equal.
-pub(crate) fn is_same_value(left: &str, right: &str) -> bool {
-    let canonical = |json| Canonical { rest: json }.value();
-    canonical(left).is_some_and(|left| canonical(right) == Some(left))
+/// A canonical value that is longer than this is replaced by its hash in the value around it. So the work is linear in
+/// the length of the text, however deeply it is nested.
+const MAX_PLAIN: usize = 64;
+
+/// Begins the hash of a value. No other byte of a canonical text is a control character.
+const HASHED: u8 = 1;
+
+/// Returns the canonical form of a JSON text, which has passed [`check`]: two texts have the same form exactly if they
+/// differ only in the order of keys, in white space, and in how the characters of strings are escaped. Numbers are
+/// compared as text: as floating-point numbers, two different numbers could be equal. Returns `None` if the text is not
+/// JSON.
+///
+/// The form has at most [`MAX_PLAIN`] bytes: parts that are longer are replaced by their hashes.
+pub(crate) fn canonical(json: &str) -> Option<Vec<u8>> {
+    let mut writer = Canonical { rest: json, written: Vec::new() };
+    writer.value()?;
+    writer.rest.trim_ascii_start().is_empty().then_some(writer.written)
 }
 
-/// Rewrites JSON with sorted keys and without white space.
+/// Writes JSON with sorted keys and without white space.
 struct Canonical<'a> {
     rest: &'a str,
+    written: Vec<u8>,
 }
 
 impl Canonical<'_> {
-    /// Returns the next value; `None` if the text is not JSON.
-    fn value(&mut self) -> Option<String> {
+    /// Writes the next value; `None` if the text is not JSON.
+    fn value(&mut self) -> Option<()> {
+        let start = self.written.len();
         match self.peek()? {
-            b'{' => self.object(),
-            b'[' => self.array(),
-            b'"' => self.string(),
+            b'{' => self.object()?,
+            b'[' => self.array()?,
+            b'"' => self.string()?,
             _ => {
                 let end = self.rest.find(|c: char| ",]} \t\n\r".contains(c)).unwrap_or(self.rest.len());
                 let (scalar, rest) = self.rest.split_at(end);
                 self.rest = rest;
-                (!scalar.is_empty()).then(|| scalar.to_owned())
+                self.written.extend_from_slice(scalar.as_bytes());
+                (!scalar.is_empty()).then_some(())?;
             }
         }
+        if self.written.len() - start > MAX_PLAIN {
+            let hash: [u8; 32] = Sha256::digest(&self.written[start..]).into();
+            self.written.truncate(start);
+            self.written.push(HASHED);
+            self.written.extend_from_slice(&hash);
+        }
+        Some(())
     }
 
-    fn object(&mut self) -> Option<String> {
-        let mut members = Vec::new();
+    fn object(&mut self) -> Option<()> {
+        self.written.push(b'{');
+        let start = self.written.len();
+        // Each member with the end of its key.
+        let mut members: Vec<(Range<usize>, usize)> = Vec::new();
         self.items(b'{', b'}', |this| {
-            let key = this.string()?;
+            let from = this.written.len();
+            this.string()?;
+            let key_end = this.written.len();
             this.take(b':')?;
-            members.push((key, this.value()?));
+            this.written.push(b':');
+            this.value()?;
+            this.written.push(b',');
+            members.push((from..this.written.len(), key_end));
             Some(())
         })?;
+        let key = |(member, key_end): &(Range<usize>, usize)| &self.written[member.start..*key_end];
         // A stable sort: the order of duplicate keys matters.
-        members.sort_by(|(left, _), (right, _)| left.cmp(right));
-        let members: Vec<_> = members.into_iter().map(|(key, value)| key + ":" + &value).collect();
-        Some(format!("{{{}}}", members.join(",")))
+        if !members.is_sorted_by(|left, right| key(left) <= key(right)) {
+            members.sort_by(|left, right| key(left).cmp(key(right)));
+            let sorted: Vec<_> =
+                members.iter().flat_map(|(member, _)| &self.written[member.clone()]).copied().collect();
+            self.written.truncate(start);
+            self.written.extend_from_slice(&sorted);
+        }
+        self.written.push(b'}');
+        Some(())
     }
 
-    fn array(&mut self) -> Option<String> {
-        let mut items = Vec::new();
+    fn array(&mut self) -> Option<()> {
+        self.written.push(b'[');
         self.items(b'[', b']', |this| {
-            items.push(this.value()?);
+            this.value()?;
+            this.written.push(b',');
             Some(())
         })?;
-        Some(format!("[{}]", items.join(",")))
+        self.written.push(b']');
+        Some(())
     }
 
     /// Reads the comma-separated items between two brackets.
@@ -134,19 +175,25 @@ impl Canonical<'_> {
         }
     }
 
-    /// Returns the next string as serde_json writes it.
-    fn string(&mut self) -> Option<String> {
+    /// Writes the next string as serde_json writes it.
+    fn string(&mut self) -> Option<()> {
         self.peek().filter(|next| *next == b'"')?;
-        let mut is_escaped = false;
+        let (mut is_escaped, mut has_escapes) = (false, false);
         let end = self.rest.bytes().skip(1).position(|byte| {
             let ends = byte == b'"' && !is_escaped;
             is_escaped = byte == b'\\' && !is_escaped;
+            has_escapes |= is_escaped;
             ends
         })?;
         let (text, rest) = self.rest.split_at(end + 2);
         self.rest = rest;
-        let decoded: String = serde_json::from_str(text).ok()?;
-        serde_json::to_string(&decoded).ok()
+        if has_escapes {
+            let decoded: String = serde_json::from_str(text).ok()?;
+            self.written.extend_from_slice(serde_json::to_string(&decoded).ok()?.as_bytes());
+        } else {
+            self.written.extend_from_slice(text.as_bytes());
+        }
+        Some(())
     }
 
     /// Returns the next byte that is not white space.
@@ -174,6 +221,27 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    fn is_same_value(left: &str, right: &str) -> bool {
+        let [left, right] = [left, right].map(|json| canonical(json).unwrap());
+        assert!(left.len() <= MAX_PLAIN && right.len() <= MAX_PLAIN);
+        left == right
+    }
+
+    #[test]
+    fn large_json_values_are_compared_by_their_hashes() {
+        let long = "x".repeat(1_000);
+        let of = |members: &[&str]| format!("{{{}}}", members.join(","));
+        let [a, b] = ["a", "b"].map(|key| format!("\"{key}\": [{{\"y\":1, \"{long}\":2}}]"));
+        let other = format!("\"b\": [{{\"y\":1, \"{long}\":3}}]");
+        assert!(is_same_value(&of(&[&a, &b]), &of(&[&b, &a])));
+        assert!(is_same_value(&of(&[&b]), &format!("{{\"b\":[{{\"{long}\":2,\"y\":1}}]}}")));
+        assert!(!is_same_value(&of(&[&a, &b]), &of(&[&a, &other])));
+        assert!(!is_same_value(&of(&[&a, &b]), &of(&[&a])));
+        // The text of a hash is no value.
+        assert_eq!(canonical("[1] 2"), None);
+        assert_eq!(canonical("[1"), None);
+    }
 
     fn nested(levels: usize) -> String {
         "[".repeat(levels) + &"]".repeat(levels)

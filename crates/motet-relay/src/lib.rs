@@ -23,6 +23,7 @@
 //! - `parts`: the container that builds, checks and stops the parts.
 //! - `access`: the scopes of API keys.
 //! - `control`: the client of the commands, which reaches a running relay or opens the store.
+//! - `import`: copies the applications of another system into a relay, as a client of `control`.
 //! - `config`, `error`: settings and errors, which know no other module.
 //! - `demo`: relay against a receiver that misbehaves.
 //!
@@ -40,6 +41,7 @@ mod dispatch;
 mod error;
 mod guard;
 mod ids;
+mod import;
 mod json;
 pub mod lifecycle;
 mod outbound;
@@ -50,12 +52,15 @@ mod signature;
 mod store;
 
 pub use self::access::KeyScope;
-pub use self::cli::{Cli, Command, DemoArgs, KeyArgs, RemovedArgs, ServeArgs};
-pub use self::config::{AutoDisable, Config, EndpointLimits, Feeds, InFlight, RetrySchedule, Timeouts};
+pub use self::cli::{Cli, Command, DemoArgs, ImportArgs, KeyArgs, RemovedArgs, ServeArgs};
+pub use self::config::{
+    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, RetrySchedule, TenantQuotas, Timeouts,
+};
 pub use self::control::{CommandError, run_key_command};
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::error::{OpenError, RunError, StartError};
 pub use self::guard::{AddressGuard, BlockedAddressError};
+pub use self::import::{ImportReport, run_import_command};
 pub use self::pattern::{EventType, EventTypeError, MAX_TYPE_LENGTH, Pattern};
 pub use self::relay::Relay;
 pub use self::signature::{Secret, SecretError};

@@ -7,13 +7,17 @@ use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use motet::App;
 use motet::run::Root;
 use motet::task::{Nursery, ReasonKind};
-use motet_relay::{Cli, Command, Config, DemoArgs, KeyArgs, Relay, ServeArgs, run_demo, run_key_command};
+use motet_relay::{
+    Cli, Command, Config, DemoArgs, ImportArgs, KeyArgs, Relay, ServeArgs, run_demo, run_import_command,
+    run_key_command,
+};
 use tracing_subscriber::EnvFilter;
 
 /// An error that ends the program; it is printed with its causes.
@@ -22,12 +26,15 @@ type MainError = Box<dyn Error + Send + Sync>;
 /// The exit code of a program that was ended by SIGINT.
 const INTERRUPTED: u8 = 130;
 
+/// How long a stopped import may finish the requests in flight, and print its report.
+const IMPORT_GRACE: Duration = Duration::from_secs(20);
+
 fn main() -> ExitCode {
     let command = Cli::parse().into_command();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         EnvFilter::new(match command {
             Command::Serve(_) => "info",
-            Command::Key(_) => "warn",
+            Command::Key(_) | Command::Import(_) => "warn",
             Command::Demo(_) | Command::RotateKey(_) => "error",
         })
     });
@@ -44,6 +51,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(*args),
         Command::Demo(args) => demo(&args),
         Command::Key(args) => key(&args),
+        Command::Import(args) => import(&args),
         Command::RotateKey(_) => rotate_key(),
     }
 }
@@ -93,6 +101,14 @@ fn demo(args: &DemoArgs) -> ExitCode {
 
 fn key(args: &KeyArgs) -> ExitCode {
     motet::run(async |_: &Nursery<MainError>| Ok(run_key_command(args, write_out).await?))
+}
+
+fn import(args: &ImportArgs) -> ExitCode {
+    let app = App::new().name("import").body_ends_itself().work(IMPORT_GRACE);
+    app.run(async |app: &Root<MainError>| {
+        let report = run_import_command(args, app.stopping(), write_out).await?;
+        Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+    })
 }
 
 fn rotate_key() -> ExitCode {

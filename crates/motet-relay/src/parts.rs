@@ -16,10 +16,10 @@ use motet::periodic::every;
 use motet::task::Scope;
 use motet_http::{Readiness, Server};
 
-use crate::api::{ApiKeys, ApiState, FeedSlots, MemoryBudget};
+use crate::api::{ApiKeys, ApiState, FeedSlots, MemoryBudget, TenantBulkheads};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, ReplayDriver};
 use crate::error::StartError;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
@@ -84,6 +84,7 @@ pub(crate) fn container(config: Config) -> Container {
         },
     )
     .health(|dispatcher| async move { dispatcher.can_attempt() });
+    c.provide(|config: Arc<Config>, store: Arc<Store>| async move { ReplayDriver::new(&config, &store) });
     c.try_provide(|config: Arc<Config>, scope: Scope| async move {
         FeedSlots::new(&config.feeds, &scope).map_err(StartError::Settings)
     });
@@ -98,7 +99,8 @@ pub(crate) fn container(config: Config) -> Container {
          lifecycle: Arc<Lifecycle>| async move {
             let store = (*store).clone();
             let memory = Arc::new(MemoryBudget::new());
-            ApiState { store, api_keys, guard, readiness, server, feeds, metrics, lifecycle, memory }
+            let reads = Arc::new(TenantBulkheads::of_reads());
+            ApiState { store, api_keys, guard, readiness, server, feeds, metrics, lifecycle, memory, reads }
         },
     );
     c
@@ -126,6 +128,7 @@ async fn open_store(config: Arc<Config>, scope: Scope) -> Result<Store, StartErr
         max_bytes: config.max_store_bytes,
         longest_delay: config.retry.cap,
         auto_disable: config.auto_disable.clone(),
+        tenant_quotas: config.tenant_quotas.clone(),
     };
     Store::open(&options, Clock::new(), &scope).map_err(StartError::open)
 }
@@ -165,7 +168,7 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &[1.0, 4.0, 16.0, 64.0, 256.0])?
-        // Gauges are set just before they are rendered; a gauge of a deleted endpoint is not set any more and
+        // Gauges are set just before they are rendered; a gauge of a component that has ended is not set any more and
         // disappears.
         .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_KEPT))
         .install_recorder()

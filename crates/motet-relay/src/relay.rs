@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::api::{self, ApiKeys, ApiState};
 use crate::config::Config;
 use crate::control::ControlSocket;
-use crate::dispatch::{Dispatcher, DrainReport};
+use crate::dispatch::{Dispatcher, DrainReport, ReplayDriver};
 use crate::error::{RunError, StartError};
 use crate::lifecycle::Lifecycle;
 use crate::parts::{self, HTTP_GRACE, STORE_CLOSE, part};
@@ -159,6 +159,8 @@ impl Relay {
             let DrainReport { handed_back } = dispatcher.run(stopping, shutdown_grace).await;
             tracing::info!(handed_back, "the dispatcher has stopped");
         });
+        let replays = part::<ReplayDriver>(&running);
+        app.in_phase(DELIVERIES).service("replays", async move { replays.run().await });
         part::<Store>(&running).writer_gone().await;
         Err(RunError::WriterGone.into())
     }

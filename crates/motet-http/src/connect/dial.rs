@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::ConnectError;
-use super::error::{Fault, lacks_descriptors};
+use super::error::lacks_descriptors;
 use super::kept::{Kept, Open};
 
 /// The number of tries to get a descriptor; idle connections are closed in between.
@@ -34,7 +34,7 @@ pub(super) async fn first_of(
     kept: &Arc<Kept>,
 ) -> Option<Result<(TcpStream, Open), ConnectError>> {
     // An error about the other side has more information than a missing route on this machine.
-    let says_little = |error: &ConnectError| error.fault() == Fault::Local;
+    let says_little = ConnectError::is_about_this_machine;
     first(addresses.map(|address| dial(address, kept)), says_little).await
 }
 

@@ -1,6 +1,6 @@
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 #[cfg(feature = "dns")]
 use std::path::PathBuf;
 use std::time::Duration;
@@ -80,7 +80,8 @@ impl ConnectError {
             #[cfg(feature = "dns")]
             Self::NoNameServer { .. } | Self::NoNameServerAnswers { .. } => Fault::Local,
             Self::TooManyOpen { .. } => Fault::Local,
-            Self::Dial { source, .. } | Self::Given { source, .. } => fault_of(source),
+            Self::Dial { address, source } => dial_fault(address.ip(), source, has_route),
+            Self::Given { source, .. } => fault_of(source),
             Self::Resolve { source, .. } => io_error(source).map_or(Fault::Remote, fault_of),
             #[cfg(feature = "tls")]
             Self::AuthorityAsServer { .. } => Fault::Remote,
@@ -89,6 +90,14 @@ impl ConnectError {
             #[cfg(feature = "proxy")]
             Self::Tunnel { source, .. } => source.fault(),
             Self::NoAddress { .. } | Self::Deadline(_) => Fault::Remote,
+        }
+    }
+
+    /// Returns `true` if the error has no information about the other side.
+    pub(super) fn is_about_this_machine(&self) -> bool {
+        match self {
+            Self::Dial { source, .. } => fault_of(source) == Fault::Local,
+            other => other.fault() == Fault::Local,
         }
     }
 
@@ -105,6 +114,32 @@ impl ConnectError {
             _ => error,
         }
     }
+}
+
+/// Returns the fault of a failed dial. If the networks of one address family cannot be reached, and those of the other
+/// can, this machine works: most machines have no route for IPv6.
+fn dial_fault(address: IpAddr, error: &io::Error, has_route: impl FnOnce(IpAddr) -> bool) -> Fault {
+    let is_family_missing = match error.kind() {
+        ErrorKind::NetworkUnreachable => true,
+        // For IPv4 it means that no port is free.
+        ErrorKind::AddrNotAvailable => address.is_ipv6(),
+        _ => false,
+    };
+    // Addresses for documentation: a packet to them is never sent.
+    let other_family: IpAddr = match address {
+        IpAddr::V4(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        IpAddr::V6(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+    };
+    if is_family_missing && has_route(other_family) { Fault::Remote } else { fault_of(error) }
+}
+
+/// Returns `true` if this machine has a route to the address. Sends nothing.
+fn has_route(address: IpAddr) -> bool {
+    let unspecified: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((unspecified, 0)).and_then(|socket| socket.connect((address, 9))).is_ok()
 }
 
 pub(super) fn fault_of(error: &io::Error) -> Fault {
@@ -133,4 +168,32 @@ pub(super) fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static
         next = inside.map(|inside| inside as &(dyn StdError + 'static)).or_else(|| error.source());
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_address_family_is_local_only_if_both_are_missing() {
+        let (v4, v6) = (IpAddr::from([198, 51, 100, 1]), IpAddr::from([0x2606, 0x4700, 0, 0, 0, 0, 0, 1]));
+        for (address, kind, other_works, fault) in [
+            (v6, ErrorKind::NetworkUnreachable, true, Fault::Remote),
+            (v6, ErrorKind::NetworkUnreachable, false, Fault::Local),
+            (v4, ErrorKind::NetworkUnreachable, true, Fault::Remote),
+            (v4, ErrorKind::NetworkUnreachable, false, Fault::Local),
+            (v6, ErrorKind::AddrNotAvailable, true, Fault::Remote),
+            (v4, ErrorKind::AddrNotAvailable, true, Fault::Local),
+            (v4, ErrorKind::ConnectionRefused, false, Fault::Remote),
+            (v6, ErrorKind::OutOfMemory, true, Fault::Local),
+        ] {
+            let has_route = |other: IpAddr| {
+                assert_ne!(other.is_ipv4(), address.is_ipv4());
+                other_works
+            };
+            let found = dial_fault(address, &kind.into(), has_route);
+            assert_eq!(found, fault, "{address} {kind} {other_works}");
+        }
+        assert!(has_route(Ipv4Addr::LOCALHOST.into()));
+    }
 }

@@ -17,11 +17,12 @@ use motet::resilience::RateLimiter;
 use motet::task::CancelToken;
 use motet_http::Peer;
 
+use super::memory::AnswerOf;
 use super::problem::Problem;
 use crate::access::{KeyScope, KeyScopes};
 use crate::clock::{Clock, rfc3339};
 use crate::error::StartError;
-use crate::store::{KeyHash, KeyRefusal, KeyRing, NewKey, Store, TenantSeq, ValidKey, hash_key};
+use crate::store::{Creator, KeyHash, KeyRefusal, KeyRing, NewKey, Store, TenantSeq, ValidKey, hash_key};
 
 /// An API key in clear text: `rk_<id>_<secret>`. It exists only from its creation until it is shown. `Debug` does not
 /// show it.
@@ -96,6 +97,22 @@ impl Principal {
         match self {
             Self::Key(key) => key.tenant(),
             Self::Control => None,
+        }
+    }
+
+    /// The id of the sender's API key.
+    pub(super) fn key_id(&self) -> Option<String> {
+        match self {
+            Self::Key(key) => Some(key.id().to_owned()),
+            Self::Control => None,
+        }
+    }
+
+    /// Returns the sender as the creator of a key or a session.
+    pub(super) fn creator(&self) -> Creator {
+        match self {
+            Self::Key(key) => Creator::Key { id: key.id().to_owned(), tenant: key.tenant() },
+            Self::Control => Creator::Owner,
         }
     }
 
@@ -211,7 +228,7 @@ impl ApiKeys {
             name: "first".to_owned(),
             expires_at: None,
         };
-        match store.add_key(new, None).await.map_err(StartError::store)? {
+        match store.add_key(new, Creator::Owner).await.map_err(StartError::store)? {
             Some(_) => Ok(()),
             None => {
                 Err(StartError::Store(format!("another API key has the id {}; start relay again", key.id)))
@@ -239,6 +256,17 @@ impl ApiKeys {
                 ))
             }
         }
+    }
+
+    /// Returns `true` if the sender of a request to an open path may see all tenants: it has presented a key with the scope
+    /// `read` for all of them. A key that is not valid is not refused: monitoring must not fail with its key.
+    pub(super) fn sees_all_tenants(&self, request: &Parts) -> bool {
+        let presented = || {
+            let key = credentials(&request.headers, "Bearer")?;
+            self.ring.verify(key, self.clock.wall()).ok().map(Principal::Key)
+        };
+        let sender = request.extensions.get::<Principal>().cloned().or_else(presented);
+        sender.is_some_and(|sender| sender.tenant().is_none() && sender.allows(KeyScope::Read))
     }
 
     /// Checks the credentials for the page: browsers ask for a name and a password, and the password is the key.
@@ -272,7 +300,12 @@ pub(super) async fn authenticate(
             Err(problem) => return problem.into_response(),
         }
     }
-    next.run(request).await
+    let tenant = request.extensions().get::<Principal>().and_then(Principal::tenant);
+    let mut response = next.run(request).await;
+    if let Some(tenant) = tenant {
+        response.extensions_mut().insert(AnswerOf(tenant));
+    }
+    response
 }
 
 fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {

@@ -1,8 +1,9 @@
 //! The middleware of all requests, as chains.
 //!
 //! ```text
-//! everything: count > translate_errors > require_host > bound_answers > catch_panic
-//! /v1:        no_store > refuse_when_crowded > authenticate > refuse_when_stopping > require > handler
+//! everything: identify > count > allow_origins > drain_refused > translate_errors > require_host > bound_answers >
+//!             catch_panic
+//! /v1:        no_store > refuse_when_crowded > refuse_deliveries > authenticate > refuse_when_stopping > share_reads > require > handler
 //! ```
 
 use std::sync::Arc;
@@ -15,21 +16,30 @@ use motet::middleware::{Chain, Next, catch_panic_with, with_state};
 use motet_http::bridge::{self, ChainLayer};
 use motet_http::{Readiness, Reserved};
 
-use super::ApiKeys;
 use super::auth::authenticate;
+use super::cors::{Cors, allow_origins};
+use super::drain::drain_refused;
 use super::memory::{MemoryBudget, bound_answers};
 use super::problem::Problem;
+use super::request_id::identify;
+use super::shares::share_reads;
 use super::svix::translate_errors;
+use super::{ApiKeys, ApiState, TenantBulkheads};
 
 /// A chain as a layer of a router.
 type Layer = ChainLayer<Request, Response>;
 
 /// Returns the layer around all routes.
-pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
+pub(super) fn around_all(memory: Arc<MemoryBudget>, cors: Option<Arc<Cors>>) -> Layer {
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay; the log has the details");
     // `count` is outside of `catch_panic`, so a panic is counted as the response that it becomes.
-    let chain = Chain::new()
-        .with(count)
+    let chain = Chain::new().with(identify).with(count);
+    let chain = match cors {
+        Some(cors) => chain.with(with_state(cors, allow_origins)),
+        None => chain,
+    };
+    let chain = chain
+        .with(drain_refused)
         .with(translate_errors)
         .with(require_host)
         .with(with_state(memory, bound_answers));
@@ -37,10 +47,15 @@ pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
 }
 
 /// Returns the layer around the routes of the API.
-pub(super) fn around_api(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
-    let chain = Chain::new().with(no_store).with(refuse_when_crowded);
+pub(super) fn around_api(api: &ApiState) -> Layer {
+    api_chain(Arc::clone(&api.api_keys), Arc::clone(&api.readiness), Arc::clone(&api.reads))
+}
+
+fn api_chain(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>, reads: Arc<TenantBulkheads>) -> Layer {
+    let chain = Chain::new().with(no_store).with(refuse_when_crowded).with(refuse_deliveries);
     let chain = chain.with(with_state(api_keys, authenticate));
-    bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
+    let chain = chain.with(with_state(readiness, refuse_when_stopping));
+    bridge::layer(chain.with(with_state(reads, share_reads)))
 }
 
 /// Returns the layer around routes that need no API key.
@@ -58,6 +73,22 @@ async fn refuse_when_crowded(request: Request, next: Next<Request, Response>) ->
         .into_response();
     }
     next.run(request).await
+}
+
+/// The headers with the id of an event in each delivery.
+const DELIVERY_HEADERS: [&str; 2] = ["webhook-id", "svix-id"];
+
+/// Refuses the deliveries of a relay: an endpoint whose URL is a route of the API, with a key in its headers, could make
+/// deliveries that make further ones without an end.
+async fn refuse_deliveries(request: Request, next: Next<Request, Response>) -> Response {
+    match DELIVERY_HEADERS.into_iter().find(|name| request.headers().contains_key(*name)) {
+        None => next.run(request).await,
+        Some(name) => {
+            let detail =
+                format!("the request is a delivery of a relay, with {name}; deliveries cannot call the API");
+            Problem::new(StatusCode::FORBIDDEN, detail).into_response()
+        }
+    }
 }
 
 /// Refuses all requests except reads during the shutdown, so that the client tries another server.
@@ -123,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::config::CorsOrigin;
 
     #[tokio::test]
     async fn panic_of_a_handler_is_a_500_without_its_message() {
@@ -130,7 +162,7 @@ mod tests {
             panic!("on purpose");
         }
         let mut router =
-            Router::new().route("/bug", get(bug)).layer(around_all(Arc::new(MemoryBudget::new())));
+            Router::new().route("/bug", get(bug)).layer(around_all(Arc::new(MemoryBudget::new()), None));
         let request = Request::builder().uri("/bug").header(HOST, "relay").body(Body::empty()).unwrap();
         let Ok(response) = Service::<Request>::call(&mut router, request).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -144,16 +176,19 @@ mod tests {
 
     #[test]
     fn middleware_chains_hold_the_listed_parts_in_order() {
-        let all = around_all(Arc::new(MemoryBudget::new()));
+        let all = around_all(Arc::new(MemoryBudget::new()), None);
         assert_eq!(
             format!("{all:?}"),
-            "ChainLayer(count > translate_errors > require_host > bound_answers > catch_panic)"
+            "ChainLayer(identify > count > drain_refused > translate_errors > require_host > bound_answers > catch_panic)"
         );
+        let all = around_all(Arc::new(MemoryBudget::new()), Cors::new(&[CorsOrigin::Any]));
+        assert!(format!("{all:?}").contains("count > allow_origins > drain_refused"), "{all:?}");
         let api_keys = Arc::new(ApiKeys::new(Arc::default(), Clock::new()));
-        let api = around_api(api_keys, Arc::new(Readiness::new()));
+        let reads = Arc::new(TenantBulkheads::of_reads());
+        let api = api_chain(api_keys, Arc::new(Readiness::new()), reads);
         assert_eq!(
             format!("{api:?}"),
-            "ChainLayer(no_store > refuse_when_crowded > authenticate > refuse_when_stopping)"
+            "ChainLayer(no_store > refuse_when_crowded > refuse_deliveries > authenticate > refuse_when_stopping > share_reads)"
         );
     }
 }

@@ -6,6 +6,7 @@ use axum::Json as JsonResponse;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::auth::Principal;
@@ -19,41 +20,66 @@ use super::views::{AttemptView, DeliveryDetail, DeliveryView, ListItem, Visible}
 use crate::ids::IdKind;
 use crate::store::{DeliveryFilter, DeliveryRow, DeliveryState, TenantSeq, Unreadable};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeliveryListParams {
+    /// The maximum number of items.
+    #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<usize>,
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
+    /// The id of a tenant, or `*` for all tenants. Without it, the tenant of the key.
     tenant: Option<String>,
+    /// The id of an event.
     event_id: Option<String>,
+    /// The id of an endpoint, which may be deleted.
     endpoint_id: Option<String>,
+    /// The state of the deliveries.
+    #[param(inline)]
     state: Option<DeliveryState>,
+    /// The class of the status of the last response: `1xx` to `5xx`, or `100` to `500`.
+    #[param(value_type = Option<String>, pattern = "^[1-5](xx|00)$")]
     status_class: Option<StatusClass>,
+    /// Patterns of event types, separated by commas. One of them must match.
     event_types: Option<String>,
+    /// A channel of the events.
     channel: Option<String>,
+    /// A tag of the events.
     tag: Option<String>,
+    /// Events from this time on, as in RFC 3339.
+    #[param(format = DateTime)]
     since: Option<String>,
+    /// Events before this time, as in RFC 3339.
+    #[param(format = DateTime)]
     until: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLetterListParams {
+    /// The maximum number of items.
+    #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<usize>,
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
+    /// The id of a tenant, or `*` for all tenants. Without it, the tenant of the key.
     tenant: Option<String>,
+    /// The id of an endpoint, which may be deleted.
     endpoint_id: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// The dead letters that are sent again.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RedriveRequest {
-    /// `None` selects all endpoints.
+    /// The id of an endpoint; all endpoints of the tenant if it is absent.
     endpoint_id: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Redriven)]
 pub(super) struct RedriveResponse {
+    /// The number of deliveries that became pending.
     redriven: usize,
     /// `true` if another call would find more dead letters.
     more: bool,

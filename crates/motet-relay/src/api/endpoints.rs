@@ -10,6 +10,7 @@ use axum::extract::State;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::{Host, Url};
+use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::auth::Principal;
@@ -18,6 +19,8 @@ use super::names::{check_metadata, check_names, check_uid};
 use super::paging::{ListResponse, PageRequest};
 use super::patch::Patch;
 use super::problem::Problem;
+use super::replays::MissedView;
+use super::secrets;
 use super::tenant::{Tenant, id_of};
 use super::views::{EndpointView, Visible};
 use crate::access::KeyScope;
@@ -27,14 +30,15 @@ use crate::lifecycle::{DisabledReason, EnabledReason, EndpointDisabled, Endpoint
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 use crate::store::{
-    EndpointChange, EndpointKind, EndpointPolicy, EndpointRow, NewEndpoint, PauseTarget, UpdatedEndpoint,
+    EndpointChange, EndpointKind, EndpointPolicy, EndpointRow, NewEndpoint, PauseTarget, PausedBy,
+    ReplayMode, UpdatedEndpoint,
 };
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_PATTERNS: usize = 64;
 pub(super) const MAX_CHANNELS: usize = 10;
 const MAX_DESCRIPTION_BYTES: usize = 1_024;
-const MAX_HEADERS: usize = 32;
+/// Maximum size of the value of a header. The store limits the number of headers and the size of the whole.
 const MAX_HEADER_BYTES: usize = 4_096;
 
 /// Headers of the message that no setting may replace.
@@ -55,10 +59,16 @@ const OWN_HEADERS: [&str; 12] = [
 const OWN_HEADER_PREFIXES: [&str; 3] = ["proxy-", "svix-", "webhook-"];
 const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-#[derive(Debug, Deserialize)]
+/// An endpoint to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewEndpoint)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateEndpoint {
+    /// Where deliveries are sent: `https` or `http`, at most 2 048 bytes.
+    #[schema(max_length = 2048, example = "https://receiver.example/hooks")]
     url: String,
+    /// The caller's own id of the endpoint, unique within its tenant.
+    #[schema(min_length = 1, max_length = 256)]
     uid: Option<String>,
     #[serde(default)]
     kind: EndpointKind,
@@ -69,37 +79,46 @@ pub(super) struct CreateEndpoint {
     /// Also sent with each delivery.
     #[serde(default)]
     headers: BTreeMap<String, String>,
-    /// `None` selects all event types.
+    /// Patterns of the event types that the endpoint gets; all event types if it is absent.
     event_types: Option<Vec<String>>,
     /// Empty: events of all channels and without a channel.
     #[serde(default)]
     channels: Vec<String>,
     #[serde(default)]
     policy: EndpointPolicy,
+    /// `true` if it is absent.
     enabled: Option<bool>,
-    /// `None`: relay creates a secret.
+    /// `whsec_` and the base64 of 24 to 75 bytes; relay creates a secret if it is absent.
     secret: Option<String>,
 }
 
 /// A merge patch: a field that is absent stays, and `null` sets a field to its default.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndpointPatch)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateEndpoint {
     url: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     uid: Patch<String>,
     kind: Option<EndpointKind>,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     description: Patch<String>,
     #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Patch<BTreeMap<String, Option<String>>>,
     #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     headers: Patch<BTreeMap<String, Option<String>>>,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     event_types: Patch<Vec<String>>,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     channels: Patch<Vec<String>>,
     #[serde(default)]
+    #[schema(value_type = Option<EndpointPolicy>)]
     policy: Patch<serde_json::Map<String, serde_json::Value>>,
     enabled: Option<bool>,
     secret: Option<String>,
@@ -107,11 +126,15 @@ pub(super) struct UpdateEndpoint {
     overlap: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EndpointListParams {
+    /// The maximum number of items.
+    #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<usize>,
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
+    /// The id of a tenant, or `*` for all tenants. Without it, the tenant of the key.
     tenant: Option<String>,
 }
 
@@ -122,11 +145,10 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, JsonResponse<EndpointView>), Problem> {
     let secret = match create.secret {
         Some(text) => parse_secret(&text)?,
-        None => Secret::generate()
-            .map_err(|_| Problem::unavailable("the operating system returned no random bytes; try again"))?,
+        None => secrets::generate()?,
     };
     if let Some(uid) = &create.uid {
-        check_uid(uid)?;
+        check_uid(api.store.ids(), uid)?;
     }
     check_description(&create.description)?;
     check_metadata(create.metadata.iter().map(|(name, value)| (name, Some(value))))?;
@@ -150,7 +172,8 @@ pub(super) async fn create(
     let row = api.store.create_endpoint(tenant.seq, new).await?;
     // The sender has chosen the secret, or must know the secret that relay has created.
     let visible = Visible { payload: false, secret: true };
-    Ok((StatusCode::CREATED, JsonResponse(view(&api, &row, visible)?)))
+    let missed = missed(&api, &row, ReplayMode::Missing).await;
+    Ok((StatusCode::CREATED, JsonResponse(view(&api, &row, visible)?.with_missed(missed))))
 }
 
 pub(super) async fn read(
@@ -189,10 +212,25 @@ pub(super) async fn update(
         sender.require(KeyScope::Secrets)?;
     }
     let seq = parse_id(&api, &id)?;
-    let change = change(update, &api.guard)?;
+    let change = change(update, &api)?;
     let updated = api.store.update_endpoint(tenant.seq, seq, change).await?.ok_or_else(|| unknown(&id))?;
     follow_up(&api, &id, &updated).await;
-    Ok(JsonResponse(view(&api, &updated.row, Visible::from(&sender))?))
+    let missed = match updated.switched {
+        Some(true) => missed(&api, &updated.row, ReplayMode::Skipped).await,
+        _ => None,
+    };
+    Ok(JsonResponse(view(&api, &updated.row, Visible::from(&sender))?.with_missed(missed)))
+}
+
+/// Returns what an endpoint has missed, for the response to a change that is stored already.
+async fn missed(api: &ApiState, row: &EndpointRow, mode: ReplayMode) -> Option<MissedView> {
+    match api.store.missed_events(row, mode).await {
+        Ok(missed) => MissedView::new(mode, missed),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read what an endpoint has missed; its response does not show it");
+            None
+        }
+    }
 }
 
 /// Does the work that a change of an endpoint leaves.
@@ -231,7 +269,7 @@ pub(super) async fn delete(
 }
 
 /// Checks the fields of a merge patch that are present. The absent ones may have values that are no longer allowed.
-fn change(update: UpdateEndpoint, guard: &AddressGuard) -> Result<EndpointChange, Problem> {
+fn change(update: UpdateEndpoint, api: &ApiState) -> Result<EndpointChange, Problem> {
     let patch = |map: &BTreeMap<String, Option<String>>| {
         map.iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
     };
@@ -248,7 +286,7 @@ fn change(update: UpdateEndpoint, guard: &AddressGuard) -> Result<EndpointChange
         Patch::Absent => None,
         Patch::Null => Some(None),
         Patch::Value(uid) => {
-            check_uid(&uid)?;
+            check_uid(api.store.ids(), &uid)?;
             Some(Some(uid))
         }
     };
@@ -267,7 +305,7 @@ fn change(update: UpdateEndpoint, guard: &AddressGuard) -> Result<EndpointChange
     };
     Ok(EndpointChange {
         uid,
-        url: update.url.map(|url| check_url(&url, guard)).transpose()?,
+        url: update.url.map(|url| check_url(&url, &api.guard)).transpose()?,
         description,
         metadata: update.metadata.merge(),
         headers: update.headers.merge(),
@@ -296,14 +334,8 @@ pub(super) fn check_description(description: &str) -> Result<(), Problem> {
 
 /// Checks headers that are sent with each delivery. relay sets the headers of the message and of the signature itself.
 pub(super) fn check_headers<'a>(
-    headers: impl ExactSizeIterator<Item = (&'a String, Option<&'a String>)>,
+    headers: impl Iterator<Item = (&'a String, Option<&'a String>)>,
 ) -> Result<(), Problem> {
-    if headers.len() > MAX_HEADERS {
-        return Err(Problem::invalid(format!(
-            "headers has {} entries; at most {MAX_HEADERS} are allowed",
-            headers.len()
-        )));
-    }
     for (name, value) in headers {
         let invalid = |why: &str| Err(Problem::invalid(format!("headers: {name:?} {why}")));
         let Ok(parsed) = HeaderName::try_from(name) else { return invalid("is not the name of a header") };
@@ -323,22 +355,31 @@ pub(super) fn check_headers<'a>(
 
 pub(super) async fn pause(
     State(api): State<Arc<ApiState>>,
+    sender: Principal,
     tenant: Tenant,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    set_paused(&api, tenant, &id, true).await
+    set_paused(&api, &sender, tenant, &id, true).await
 }
 
 pub(super) async fn resume(
     State(api): State<Arc<ApiState>>,
+    sender: Principal,
     tenant: Tenant,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    set_paused(&api, tenant, &id, false).await
+    set_paused(&api, &sender, tenant, &id, false).await
 }
 
-async fn set_paused(api: &ApiState, tenant: Tenant, id: &str, paused: bool) -> Result<StatusCode, Problem> {
-    let target = PauseTarget::Endpoint(tenant.seq, parse_id(api, id)?);
+async fn set_paused(
+    api: &ApiState,
+    sender: &Principal,
+    tenant: Tenant,
+    id: &str,
+    paused: bool,
+) -> Result<StatusCode, Problem> {
+    let by = if sender.tenant().is_some() { PausedBy::Owner } else { PausedBy::Operator };
+    let target = PauseTarget::Endpoint(tenant.seq, parse_id(api, id)?, by);
     if api.store.set_paused(target, paused).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(id)) }
 }
 
@@ -353,7 +394,7 @@ pub(super) fn parse_id(api: &ApiState, id: &str) -> Result<i64, Problem> {
     api.store.ids().parse(IdKind::Endpoint, id).ok_or_else(|| unknown(id))
 }
 
-fn unknown(id: &str) -> Problem {
+pub(super) fn unknown(id: &str) -> Problem {
     Problem::not_found("endpoint", id)
 }
 
@@ -367,7 +408,7 @@ fn check_overlap(seconds: u64) -> Result<Duration, Problem> {
     Ok(Duration::from_secs(seconds))
 }
 
-fn parse_secret(text: &str) -> Result<Secret, Problem> {
+pub(super) fn parse_secret(text: &str) -> Result<Secret, Problem> {
     Secret::parse(text).map_err(|error| Problem::invalid(format!("secret: {error}")))
 }
 

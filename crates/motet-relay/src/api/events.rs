@@ -8,9 +8,11 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::auth::Principal;
@@ -25,9 +27,9 @@ use super::views::{EventView, ListItem, Visible};
 use crate::ids::{IdKind, Ids};
 use crate::json;
 use crate::pattern::EventType;
-use crate::store::{EventRow, MAX_WEIGHT, NewEvent, Published, TenantSeq, Unreadable};
+use crate::store::{EventName, EventRow, MAX_WEIGHT, NewEvent, Published, TenantSeq, Unreadable};
 
-const NDJSON: &str = "application/x-ndjson";
+pub(super) const NDJSON: &str = "application/x-ndjson";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 pub(super) const MAX_KEY_BYTES: usize = 255;
@@ -40,29 +42,48 @@ const MAX_NDJSON_BYTES: usize = 16 << 20;
 /// Maximum number of lines. Each line gets a line in the response, so their number is limited as well.
 const MAX_LINES: usize = 10_000;
 
-#[derive(Debug, Deserialize)]
+/// Size of the response to a line, as a rule.
+const LINE_BYTES: usize = 128;
+
+/// An event to publish.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PublishRequest {
+pub(super) struct PublishRequest {
+    /// Segments of `[A-Za-z0-9_-]` that are separated by dots.
+    #[schema(example = "invoice.paid")]
     r#type: String,
+    /// Any JSON value of at most 262 144 bytes. Receivers get the same bytes.
+    #[schema(value_type = serde_json::Value)]
     data: Box<RawValue>,
+    /// 1 to 255 bytes. A second event with the same key within 24 hours is not stored.
+    #[schema(min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
+    /// The caller's own id of the event, unique within its tenant.
+    #[schema(min_length = 1, max_length = 256)]
     uid: Option<String>,
+    /// Endpoints with channels get the event only if they share one with it.
     #[serde(default)]
+    #[schema(max_items = 5)]
     channels: Vec<String>,
+    /// Names by which lists can be filtered.
     #[serde(default)]
+    #[schema(max_items = 16)]
     tags: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct PublishResponse {
+/// An event that was accepted.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PublishedEvent)]
+pub(super) struct PublishResponse {
     id: String,
     /// Number of endpoints that the event goes to.
     deliveries: i64,
 }
 
 /// The response to one of many lines. `status` is the status that a request with this line alone would have.
-#[derive(Debug, Serialize)]
-struct LineAnswer {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PublishedLine)]
+pub(super) struct LineAnswer {
     line: usize,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,16 +102,27 @@ struct LineAnswer {
     retry_after: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventListParams {
+    /// The maximum number of items.
+    #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<usize>,
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
+    /// The id of a tenant, or `*` for all tenants. Without it, the tenant of the key.
     tenant: Option<String>,
+    /// Patterns of event types, separated by commas. One of them must match.
     event_types: Option<String>,
+    /// A channel of the events.
     channel: Option<String>,
+    /// A tag of the events.
     tag: Option<String>,
+    /// Events from this time on, as in RFC 3339.
+    #[param(format = DateTime)]
     since: Option<String>,
+    /// Events before this time, as in RFC 3339.
+    #[param(format = DateTime)]
     until: Option<String>,
 }
 
@@ -102,8 +134,8 @@ pub(super) async fn publish(
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     match media_type(&head.headers).as_deref() {
-        Some("application/json") => publish_one(&api, tenant.seq, &head.headers, body).await,
-        Some(NDJSON) => publish_many(&api, tenant.seq, &head.headers, body).await,
+        Some("application/json") => publish_one(&api, tenant.seq, &head, body).await,
+        Some(NDJSON) => publish_many(&api, tenant.seq, &head, body).await,
         _ => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("send one event as 'Content-Type: application/json', or one event per line as {NDJSON}"),
@@ -114,13 +146,13 @@ pub(super) async fn publish(
 async fn publish_one(
     api: &ApiState,
     tenant: TenantSeq,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Body,
 ) -> Result<Response, Problem> {
     // Reserved until the event is stored: the event is as large as its body.
-    let mut reserved = api.memory.for_request();
+    let mut reserved = api.memory.for_request(&head.extensions);
     let mut publish: PublishRequest = parse_json(&read_body(body, MAX_JSON_BYTES, &mut reserved).await?)?;
-    if let Some(header) = headers.get(IDEMPOTENCY_KEY) {
+    if let Some(header) = head.headers.get(IDEMPOTENCY_KEY) {
         let key = header.to_str().map_err(|_| Problem::invalid("idempotency-key must be visible ASCII"))?;
         if publish.idempotency_key.as_ref().is_some_and(|in_body| in_body != key) {
             return Err(Problem::invalid(
@@ -129,13 +161,13 @@ async fn publish_one(
         }
         publish.idempotency_key = Some(key.to_owned());
     }
-    let published = api.store.publish(tenant, vec![check(publish)?]).await?;
+    let published = api.store.publish(tenant, vec![check(publish, api.store.ids())?]).await?;
     let ids = api.store.ids();
     match published.first() {
-        Some(Published::Accepted { event, deliveries }) => {
+        Some(Published::Accepted { event, deliveries, .. }) => {
             Ok(accepted(ids, *event, *deliveries).into_response())
         }
-        Some(Published::Replayed { event, deliveries }) => {
+        Some(Published::Replayed { event, deliveries, .. }) => {
             let replayed = [(REPLAYED, HeaderValue::from_static("true"))];
             Ok((replayed, accepted(ids, *event, *deliveries)).into_response())
         }
@@ -171,15 +203,15 @@ fn duplicate(ids: Ids, event: i64) -> Problem {
 async fn publish_many(
     api: &ApiState,
     tenant: TenantSeq,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Body,
 ) -> Result<Response, Problem> {
-    if headers.contains_key(IDEMPOTENCY_KEY) {
+    if head.headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::invalid(
             "a body of many events needs an \"idempotency_key\" in each line, not in the header",
         ));
     }
-    let mut reserved = api.memory.for_request();
+    let mut reserved = api.memory.for_request(&head.extensions);
     let body = read_body(body, MAX_NDJSON_BYTES, &mut reserved).await?;
     let lines: Vec<_> = (1..)
         .zip(body.split(|byte| *byte == b'\n'))
@@ -195,13 +227,15 @@ async fn publish_many(
             format!("the body has more than {MAX_LINES} events; nothing was stored"),
         ));
     }
+    let sender = head.extensions.get().and_then(Principal::tenant);
+    let _answer = api.memory.for_answer(sender, lines.len() * LINE_BYTES)?;
     let mut answers: Vec<LineAnswer> = Vec::with_capacity(lines.len());
     let mut batch = Vec::new();
     let mut numbers = Vec::new();
     // At most the weight of a commit, so that one large body does not make other callers wait.
     let mut weight = 0;
     for (number, line) in lines {
-        match parse_line(line) {
+        match parse_line(line, api.store.ids()) {
             Ok(event) => {
                 weight += api.store.rows_of(tenant, &event);
                 batch.push(event);
@@ -219,14 +253,14 @@ async fn publish_many(
     ndjson(&answers)
 }
 
-fn parse_line(line: &[u8]) -> Result<NewEvent, Problem> {
+fn parse_line(line: &[u8], ids: Ids) -> Result<NewEvent, Problem> {
     if line.len() > MAX_JSON_BYTES {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the line is longer than {MAX_JSON_BYTES} bytes"),
         ));
     }
-    check(parse_json(line)?)
+    check(parse_json(line)?, ids)
 }
 
 async fn store_batch(
@@ -255,8 +289,8 @@ async fn store_batch(
 
 fn taken(ids: Ids, line: usize, published: Published) -> LineAnswer {
     let (event, deliveries, replayed) = match published {
-        Published::Accepted { event, deliveries } => (event, deliveries, None),
-        Published::Replayed { event, deliveries } => (event, deliveries, Some(true)),
+        Published::Accepted { event, deliveries, .. } => (event, deliveries, None),
+        Published::Replayed { event, deliveries, .. } => (event, deliveries, Some(true)),
         Published::Conflict { event } => return refused(line, &conflict(ids, event)),
         Published::Duplicate { event } => return refused(line, &duplicate(ids, event)),
         Published::Refused(exceeded) => return refused(line, &Problem::quota(&exceeded)),
@@ -312,7 +346,7 @@ fn ndjson(answers: &[LineAnswer]) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn check(publish: PublishRequest) -> Result<NewEvent, Problem> {
+fn check(publish: PublishRequest, ids: Ids) -> Result<NewEvent, Problem> {
     let event_type = EventType::parse(&publish.r#type)
         .map_err(|error| Problem::invalid(format!("type: {:?} {error}", publish.r#type)))?;
     if let Some(key) = &publish.idempotency_key
@@ -333,7 +367,7 @@ fn check(publish: PublishRequest) -> Result<NewEvent, Problem> {
     json::check(data).map_err(|unfit| Problem::invalid(format!("data: {unfit}")))?;
     let PublishRequest { uid, channels, tags, .. } = publish;
     if let Some(uid) = &uid {
-        check_uid(uid)?;
+        check_uid(ids, uid)?;
     }
     check_names("channels", &channels, MAX_EVENT_CHANNELS)?;
     check_names("tags", &tags, MAX_TAGS)?;
@@ -358,6 +392,20 @@ pub(super) async fn read(
     let row = api.store.event(tenant.seq, seq).await?.ok_or_else(unknown)?;
     let tenant = id_of(&api, row.tenant).ok_or_else(unknown)?;
     Ok(JsonResponse(EventView::new(ids, &tenant, row, Visible::from(&sender))?))
+}
+
+/// Erases the data of an event, and the responses to its attempts.
+pub(super) async fn erase(
+    State(api): State<Arc<ApiState>>,
+    tenant: Tenant,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    let unknown = || Problem::not_found("event", &id);
+    let seq = api.store.ids().parse(IdKind::Event, &id).ok_or_else(unknown)?;
+    match api.store.erase_events(tenant.seq, vec![EventName::Seq(seq)]).await?.first() {
+        Some(true) => Ok(StatusCode::NO_CONTENT),
+        _ => Err(unknown()),
+    }
 }
 
 pub(super) async fn list(

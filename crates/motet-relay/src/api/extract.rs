@@ -28,7 +28,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
                 "send JSON, with 'Content-Type: application/json'",
             ));
         }
-        let mut reserved = api.memory.for_request();
+        let mut reserved = api.memory.for_request(&head.extensions);
         parse_json(&read(body, MAX_JSON_BYTES, &mut reserved).await?).map(Self)
     }
 }

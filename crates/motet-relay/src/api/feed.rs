@@ -17,12 +17,14 @@ use motet::resilience::{Bulkhead, BulkheadPermit, PolicyConfigError};
 use motet::stream::{StreamCombinators as _, Yielder, try_generator};
 use motet::task::{CancelToken, Scope, timeout};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::ApiState;
 use super::auth::Principal;
 use super::extract::Params;
 use super::filters::split_patterns;
 use super::problem::Problem;
+use super::shares::TenantBulkheads;
 use super::tenant::{Tenant, id_of};
 use super::views::{EventView, Visible};
 use crate::clock::rfc3339;
@@ -42,13 +44,23 @@ const MAX_MERGED: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct FeedSlots {
     slots: Bulkhead,
+    /// A key of one tenant may open a quarter of all feeds.
+    of_tenants: TenantBulkheads,
     keep_alive: Duration,
+}
+
+/// The slot of an open feed.
+#[derive(Debug)]
+struct FeedSlot {
+    _slot: BulkheadPermit<'static>,
+    _of_tenant: Option<BulkheadPermit<'static>>,
 }
 
 impl FeedSlots {
     pub(crate) fn new(feeds: &Feeds, scope: &Scope) -> Result<Self, PolicyConfigError> {
         let slots = Bulkhead::builder(feeds.max_open.get()).name("feeds").build_in(scope)?;
-        Ok(Self { slots, keep_alive: feeds.keep_alive })
+        let of_tenants = TenantBulkheads::new((feeds.max_open.get() / 4).max(1));
+        Ok(Self { slots, of_tenants, keep_alive: feeds.keep_alive })
     }
 
     /// Number of open feeds.
@@ -56,13 +68,22 @@ impl FeedSlots {
         self.slots.stats().in_flight
     }
 
-    fn try_acquire(&self) -> Result<BulkheadPermit<'static>, Problem> {
-        self.slots.try_acquire().map(BulkheadPermit::into_owned).map_err(|_| {
+    /// Returns a slot for a feed of this sender, whose key belongs to `tenant` if it belongs to one.
+    fn try_acquire(&self, tenant: Option<TenantSeq>) -> Result<FeedSlot, Problem> {
+        let of_tenant = tenant.map(|tenant| self.of_tenants.try_acquire(tenant)).transpose();
+        let of_tenant = of_tenant.map_err(|_| {
+            Problem::unavailable(
+                "the keys of this tenant have opened a quarter of all feeds (--max-feeds), which is their limit; close \
+                 one, or try again",
+            )
+        })?;
+        let slot = self.slots.try_acquire().map_err(|_| {
             let limit = self.slots.stats().limit;
             Problem::unavailable(format!(
                 "{limit} feeds are open, which is the limit (--max-feeds); close one, or try again"
             ))
-        })
+        })?;
+        Ok(FeedSlot { _slot: slot.into_owned(), _of_tenant: of_tenant })
     }
 }
 
@@ -80,11 +101,12 @@ pub(super) struct FeedState {
     pub(super) stop: CancelToken,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FeedParams {
-    /// Patterns separated by commas; `None` selects all event types.
+    /// Patterns of event types, separated by commas; all event types if it is absent.
     event_types: Option<String>,
+    /// The id of a tenant, or `*` for all tenants. Without it, the tenant of the key.
     tenant: Option<String>,
 }
 
@@ -100,7 +122,7 @@ pub(super) async fn open(
     let tenant = tenant.of_list(&api, wanted.as_deref())?;
     let ids = api.store.ids();
     let last = last_event_id(ids, &headers)?;
-    let slot = api.feeds.try_acquire()?;
+    let slot = api.feeds.try_acquire(sender.tenant())?;
     if stop.is_cancelled() {
         return Err(Problem::unavailable("relay is shutting down"));
     }
@@ -144,7 +166,7 @@ struct Feed {
     /// The last id that was sent.
     last_sent: Option<i64>,
     keep_alive: Duration,
-    _slot: BulkheadPermit<'static>,
+    _slot: FeedSlot,
 }
 
 impl Feed {
@@ -189,7 +211,7 @@ impl Feed {
 
     fn message(&self, tenant: &str, event: &FeedEvent) -> Result<Bytes, StoreError> {
         let ids = self.api.store.ids();
-        if !self.visible.payload && event.unreadable.is_none() {
+        if event.unreadable.is_none() && (!self.visible.payload || event.row.is_erased()) {
             return message_without_data(ids, tenant, &event.row);
         }
         Ok(event.sent_as(|event| match &event.unreadable {

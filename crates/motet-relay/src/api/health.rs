@@ -1,15 +1,18 @@
-//! `/healthz`, `/readyz` and `/metrics`: open to all clients, and therefore without names or URLs of endpoints.
+//! `/healthz`, `/readyz` and `/metrics`: open to all clients, and therefore without endpoints, tenants and texts of errors.
+//! A key with the scope `read` for all tenants also gets the series of each endpoint, and the error of a part that is not
+//! healthy.
 //!
 //! Any client may send these requests, so each check runs at most once a second, with a reader of its own.
 
 use std::convert::Infallible;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRef, FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use motet::batch::Batcher;
 use motet::container::{ComponentHealth, Health, Running};
 use motet::observe::MetricsExporter;
@@ -18,8 +21,8 @@ use tokio::time::Instant;
 
 use super::ApiState;
 use super::problem::Problem;
-use crate::ids::IdKind;
-use crate::store::StoreError;
+use crate::ids::{IdKind, Ids};
+use crate::store::{Backlog, StoreError};
 
 /// How long the result of a check is reused.
 const FRESH: Duration = Duration::from_secs(1);
@@ -70,11 +73,44 @@ impl<T> fmt::Debug for CachedCheck<T> {
     }
 }
 
+/// Whether the sender of a request may see what the open response leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    Open,
+    Full,
+}
+
+impl<S> FromRequestParts<S> for Detail
+where
+    S: Send + Sync,
+    Arc<ApiState>: FromRef<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let api = Arc::<ApiState>::from_ref(state);
+        Ok(if api.api_keys.sees_all_tenants(parts) { Self::Full } else { Self::Open })
+    }
+}
+
+/// A part that is not healthy.
+#[derive(Debug, Clone)]
+struct Unhealthy {
+    part: String,
+    error: String,
+}
+
 /// The state of `/readyz`.
 #[derive(Debug, Clone)]
 pub(super) struct Readyz {
     api: Arc<ApiState>,
-    unhealthy: Arc<CachedCheck<Option<String>>>,
+    unhealthy: Arc<CachedCheck<Option<Unhealthy>>>,
+}
+
+impl FromRef<Readyz> for Arc<ApiState> {
+    fn from_ref(state: &Readyz) -> Self {
+        Self::clone(&state.api)
+    }
 }
 
 impl Readyz {
@@ -87,13 +123,30 @@ impl Readyz {
     }
 }
 
+/// The metrics as Prometheus text.
+#[derive(Debug, Clone)]
+struct Rendered {
+    open: Arc<str>,
+    /// The series of each endpoint.
+    endpoints: Arc<str>,
+}
+
 /// The state of `/metrics`.
 #[derive(Debug, Clone)]
-pub(super) struct Scrape(Arc<CachedCheck<Result<String, StoreError>>>);
+pub(super) struct Scrape {
+    api: Arc<ApiState>,
+    text: Arc<CachedCheck<Result<Rendered, StoreError>>>,
+}
+
+impl FromRef<Scrape> for Arc<ApiState> {
+    fn from_ref(state: &Scrape) -> Self {
+        Self::clone(&state.api)
+    }
+}
 
 impl Scrape {
     pub(super) fn new(scope: &Scope, api: &Arc<ApiState>) -> Self {
-        let (api, scope_of_relay) = (Arc::clone(api), scope.clone());
+        let (own, api, scope_of_relay) = (Arc::clone(api), Arc::clone(api), scope.clone());
         let exporter = Arc::new(Mutex::new(MetricsExporter::new()));
         let compute = move || {
             let (api, scope, exporter) = (Arc::clone(&api), scope_of_relay.clone(), Arc::clone(&exporter));
@@ -102,7 +155,7 @@ impl Scrape {
                 render(&api).await
             }
         };
-        Self(Arc::new(CachedCheck::new(scope, "metrics", compute)))
+        Self { api: own, text: Arc::new(CachedCheck::new(scope, "metrics", compute)) }
     }
 }
 
@@ -112,39 +165,56 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// Succeeds if new events would be accepted: every part is healthy.
-pub(super) async fn ready(State(Readyz { api, unhealthy }): State<Readyz>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(
+    State(Readyz { api, unhealthy }): State<Readyz>,
+    detail: Detail,
+) -> Result<&'static str, Problem> {
     // Not cached: a load balancer must see the shutdown at once.
     if api.readiness.is_stopping() {
         return Err(Problem::unavailable("shutting down"));
     }
-    unhealthy.get().await?.map_or(Ok("ready\n"), |unhealthy| Err(Problem::unavailable(unhealthy)))
+    match (unhealthy.get().await?, detail) {
+        (None, _) => Ok("ready\n"),
+        (Some(Unhealthy { error, .. }), Detail::Full) => Err(Problem::unavailable(error)),
+        (Some(Unhealthy { part, .. }), Detail::Open) => Err(Problem::unavailable(format!(
+            "{part} is not healthy; the log has the reason, and so has this response for a key with the scope 'read' \
+             for all tenants"
+        ))),
+    }
 }
 
-/// Returns the reason why a part is not healthy, if there is one.
-async fn unhealthy_part(parts: &Running) -> Option<String> {
+/// Returns the part that is not healthy, if there is one.
+async fn unhealthy_part(parts: &Running) -> Option<Unhealthy> {
     let report = parts.health().await;
     let part = report.components().iter().find(|part| part.own != Health::Healthy)?;
-    Some(match part {
-        ComponentHealth { error: Some(error), .. } => error.to_string(),
-        ComponentHealth { name, own, .. } => format!("{name} is {own}"),
-    })
+    let ComponentHealth { name, own, error, .. } = part;
+    let error = error.as_ref().map_or_else(|| format!("{name} is {own}"), ToString::to_string);
+    Some(Unhealthy { part: name.to_string(), error })
 }
 
 /// Returns the metrics as Prometheus text.
-pub(super) async fn metrics(State(Scrape(text)): State<Scrape>) -> Result<Response, Problem> {
-    let text = text.get().await??;
+pub(super) async fn metrics(
+    State(Scrape { text, .. }): State<Scrape>,
+    detail: Detail,
+) -> Result<Response, Problem> {
+    let Rendered { open, endpoints } = text.get().await??;
+    let text = match detail {
+        Detail::Full => format!("{open}{endpoints}"),
+        Detail::Open => {
+            format!("{open}# The series of each endpoint need a key with the scope 'read' for all tenants.\n")
+        }
+    };
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 /// Renders the metrics. Gauges are read from the store here, so they cost nothing between two scrapes.
-async fn render(api: &ApiState) -> Result<String, StoreError> {
-    for (endpoint, backlog) in api.store.all_backlogs().await? {
-        let id = api.store.ids().format(IdKind::Endpoint, endpoint.seq);
-        metrics::gauge!("relay_endpoint_pending", "endpoint" => id.clone()).set(backlog.pending as f64);
-        metrics::gauge!("relay_endpoint_dead", "endpoint" => id.clone()).set(backlog.dead as f64);
-        metrics::gauge!("relay_endpoint_overdue_seconds", "endpoint" => id)
-            .set(backlog.overdue as f64 / 1_000.0);
-    }
+async fn render(api: &ApiState) -> Result<Rendered, StoreError> {
+    let backlogs = api.store.all_backlogs().await?;
+    let sum = |count: fn(&Backlog) -> u64| backlogs.iter().map(|(_, backlog)| count(backlog)).sum::<u64>();
+    metrics::gauge!("relay_pending").set(sum(|backlog| backlog.pending) as f64);
+    metrics::gauge!("relay_dead").set(sum(|backlog| backlog.dead) as f64);
+    let overdue = backlogs.iter().map(|(_, backlog)| backlog.overdue).max().unwrap_or(0);
+    metrics::gauge!("relay_overdue_seconds").set(overdue as f64 / 1_000.0);
     let log = motet::run::stderr_stats();
     metrics::counter!("relay_log_lines_lost_total", "reason" => "overflowed").absolute(log.overflowed);
     metrics::counter!("relay_log_lines_lost_total", "reason" => "failed").absolute(log.failed);
@@ -154,7 +224,31 @@ async fn render(api: &ApiState) -> Result<String, StoreError> {
     for (of, used) in api.memory.used() {
         metrics::gauge!("relay_body_bytes", "of" => of).set(used as f64);
     }
-    Ok(api.metrics.render())
+    let open = api.metrics.render().into();
+    Ok(Rendered { open, endpoints: render_endpoints(api.store.ids(), &backlogs).into() })
+}
+
+/// Returns the value of a gauge of an endpoint.
+type GaugeValue = fn(&Backlog) -> f64;
+
+/// Renders the series of each endpoint. They are not in the recorder, which renders for every client.
+fn render_endpoints(ids: Ids, backlogs: &[(i64, Backlog)]) -> String {
+    let values: [(&str, GaugeValue); 3] = [
+        ("relay_endpoint_pending", |backlog| backlog.pending as f64),
+        ("relay_endpoint_dead", |backlog| backlog.dead as f64),
+        ("relay_endpoint_overdue_seconds", |backlog| backlog.overdue as f64 / 1_000.0),
+    ];
+    let mut text = String::new();
+    for (name, value) in values {
+        // Writing to a String never fails.
+        let _infallible = writeln!(text, "# TYPE {name} gauge");
+        for (endpoint, backlog) in backlogs {
+            let id = ids.format(IdKind::Endpoint, *endpoint);
+            let _infallible = writeln!(text, "{name}{{endpoint=\"{id}\"}} {}", value(backlog));
+        }
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]

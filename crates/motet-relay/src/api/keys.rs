@@ -7,6 +7,7 @@ use axum::Json as JsonResponse;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::auth::{ApiKey, Principal};
@@ -20,42 +21,57 @@ use crate::store::{KeyRevocation, KeyRow, NewKey};
 
 const MAX_NAME_BYTES: usize = 256;
 
-#[derive(Debug, Deserialize)]
+/// An API key to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewKey)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateKey {
+    /// At most 256 bytes.
     #[serde(default)]
     name: String,
+    #[schema(min_items = 1)]
     scopes: Vec<KeyScope>,
-    /// `None`: all tenants, or the tenant of the key that creates it.
+    /// The tenant of the key. Without it, all tenants, or the tenant of the key that creates it.
     tenant: Option<String>,
-    /// A time as in RFC 3339.
+    /// A time as in RFC 3339. Without a time, the key expires with the key that creates it, if that expires.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
     /// In seconds from now, in place of `expires_at`.
     expires_in: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyListParams {
+    /// The maximum number of items.
+    #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<usize>,
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
+    /// The id of a tenant. Without it, all tenants that the key may name.
     tenant: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// An API key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
 pub(super) struct KeyView {
     id: String,
-    /// Only in the response to the creation.
+    /// The key in clear text. Only in the response to the creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     name: String,
     scopes: Vec<KeyScope>,
     /// `null`: all tenants.
     tenant: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
     /// The day of the last use in UTC, up to a minute late.
+    #[schema(format = Date)]
     last_used_on: Option<String>,
+    #[schema(format = DateTime)]
     revoked_at: Option<String>,
 }
 
@@ -105,7 +121,7 @@ pub(super) async fn create(
             expires_at,
         };
         // `None` if another key has this random id.
-        if let Some(row) = api.store.add_key(new, sender.tenant()).await? {
+        if let Some(row) = api.store.add_key(new, sender.creator()).await? {
             tracing::info!(id = row.id, scopes = ?row.scopes, tenant = row.tenant, "an API key was created");
             return Ok((StatusCode::CREATED, JsonResponse(KeyView::new(row, Some(&key)))));
         }
@@ -162,6 +178,12 @@ fn expiry(create: &CreateKey, now: Millis) -> Result<Option<Millis>, Problem> {
             .as_millisecond(),
         (None, Some(seconds)) => now.saturating_add(millis(Duration::from_secs(seconds))),
     };
+    // Later times have no form in RFC 3339.
+    if jiff::Timestamp::from_millisecond(at).is_err() {
+        return Err(Problem::invalid(
+            "the key would expire after the year 9999; leave expires_in out for a key without an end",
+        ));
+    }
     if at <= now {
         return Err(Problem::invalid(format!("the key would have expired already, at {}", rfc3339(at))));
     }
@@ -183,12 +205,13 @@ mod tests {
         assert_eq!(at(None, None), Ok(None));
         assert_eq!(at(None, Some(60)), Ok(Some(now + 60_000)));
         assert_eq!(at(Some("2023-11-14T22:13:21Z"), None), Ok(Some(now + 1_000)));
-        assert_eq!(at(None, Some(u64::MAX)), Ok(Some(Millis::MAX)));
         for (expires_at, expires_in) in [
             (Some("2023-11-14T22:13:20Z"), None),
             (Some("tomorrow"), None),
             (None, Some(0)),
             (Some("2024-01-01T00:00:00Z"), Some(1)),
+            (None, Some(300_000_000_000)),
+            (None, Some(u64::MAX)),
         ] {
             assert!(at(expires_at, expires_in).is_err(), "{expires_at:?} {expires_in:?}");
         }

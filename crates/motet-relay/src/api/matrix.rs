@@ -16,11 +16,11 @@ use tower_service::Service;
 use super::auth::ApiKey;
 use super::routes::{Access, Reach, RouteRow};
 use super::{ApiState, FeedState, router, v1};
-use crate::access::KeyScope::{self, Admin, Manage, Publish, Read, Replay};
+use crate::access::KeyScope::{self, Admin, Manage, Publish, Read, Replay, Secrets};
 use crate::config::Config;
 use crate::error::StartError;
 use crate::parts::{container, part};
-use crate::store::NewKey;
+use crate::store::{Creator, NewKey};
 
 /// The resource that a row names in its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,7 @@ enum Named {
     Delivery,
     Endpoint,
     Key,
+    Replay,
 }
 
 /// The scope that a row must have, and a request that succeeds with it.
@@ -43,10 +44,14 @@ fn expected(row: &RouteRow) -> Expected {
     let path = row.path.strip_prefix("/tenants/{tenant}").unwrap_or(&row.path);
     let (scope, named, body) = match (row.method.as_str(), path) {
         ("POST", "/events") => (Publish, Named::Nothing, json!({"type": "a.b", "data": {"n": 1}})),
-        ("GET", "/events" | "/events/feed" | "/endpoints" | "/deliveries" | "/dead-letters") => {
+        ("GET", "/events" | "/events/feed" | "/endpoints" | "/deliveries" | "/dead-letters" | "/replays") => {
             (Read, Named::Nothing, Value::Null)
         }
+        ("POST", "/replays") => (Replay, Named::Nothing, json!({"mode": "failed"})),
+        ("GET", "/replays/{id}") => (Read, Named::Replay, Value::Null),
+        ("POST", "/replays/{id}/cancel") => (Replay, Named::Replay, Value::Null),
         ("GET", "/events/{id}") => (Read, Named::Event, Value::Null),
+        ("DELETE", "/events/{id}/data") => (Manage, Named::Event, Value::Null),
         ("GET", "/endpoints/{id}") => (Read, Named::Endpoint, Value::Null),
         ("GET", "/deliveries/{id}") => (Read, Named::Delivery, Value::Null),
         ("POST", "/endpoints") => {
@@ -57,6 +62,8 @@ fn expected(row: &RouteRow) -> Expected {
         ("DELETE", "/endpoints/{id}") | ("POST", "/endpoints/{id}/pause" | "/endpoints/{id}/resume") => {
             (Manage, Named::Endpoint, Value::Null)
         }
+        ("GET", "/endpoints/{id}/secret") => (Secrets, Named::Endpoint, Value::Null),
+        ("POST", "/endpoints/{id}/secret") => (Secrets, Named::Endpoint, json!({})),
         ("POST", "/deliveries/{id}/resend") => (Replay, Named::Delivery, Value::Null),
         ("POST", "/dead-letters/redrive") => (Replay, Named::Nothing, json!({})),
         ("POST", "/keys") => (Admin, Named::Nothing, json!({"scopes": ["read"]})),
@@ -76,11 +83,11 @@ fn expected(row: &RouteRow) -> Expected {
 }
 
 /// The routes of a relay without listeners and without deliveries.
-struct World {
-    router: Router,
-    api: Arc<ApiState>,
+pub(super) struct World {
+    pub(super) router: Router,
+    pub(super) api: Arc<ApiState>,
     rows: Vec<RouteRow>,
-    admin: String,
+    pub(super) admin: String,
     deliveries: AtomicUsize,
 }
 
@@ -101,7 +108,12 @@ impl World {
     }
 
     /// Creates a key in the store itself, which also takes a time of expiry in the past.
-    async fn key(&self, scopes: &[KeyScope], tenant: Option<&str>, expires_at: Option<i64>) -> String {
+    pub(super) async fn key(
+        &self,
+        scopes: &[KeyScope],
+        tenant: Option<&str>,
+        expires_at: Option<i64>,
+    ) -> String {
         let key = ApiKey::generate().unwrap();
         let new = NewKey {
             id: key.id().to_owned(),
@@ -111,18 +123,23 @@ impl World {
             name: String::new(),
             expires_at,
         };
-        self.api.store.add_key(new, None).await.unwrap().unwrap();
+        self.api.store.add_key(new, Creator::Owner).await.unwrap().unwrap();
         key.expose().to_owned()
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         key: Option<&str>,
         method: &Method,
         path: &str,
         body: &Value,
     ) -> (StatusCode, String) {
-        let mut request = Request::builder().method(method).uri(path).header(HOST, "relay");
+        // The same id for all, so that responses can be compared.
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "relay")
+            .header("x-request-id", "matrix");
         if let Some(key) = key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
@@ -143,7 +160,7 @@ impl World {
         (status, text)
     }
 
-    async fn make_tenant(&self, tenant: &str) {
+    pub(super) async fn make_tenant(&self, tenant: &str) {
         let path = format!("/v1/tenants/{tenant}");
         let (status, text) = self.send(Some(&self.admin), &Method::PUT, &path, &json!({})).await;
         assert!(status.is_success(), "{path}: {status} {text}");
@@ -174,6 +191,18 @@ impl World {
                 let list = format!("{of}/deliveries?event_id={event}&limit=1");
                 let (_, text) = self.send(Some(&self.admin), &Method::GET, &list, &Value::Null).await;
                 id(serde_json::from_str::<Value>(&text).unwrap()["items"][0].clone())
+            }
+            Named::Replay => {
+                // It waits, because its endpoint is disabled.
+                let endpoint = json!({"url": "https://receiver.example/", "enabled": false});
+                let endpoint = id(self.make(&format!("{of}/endpoints"), endpoint).await);
+                let replay = json!({"mode": "all", "endpoint_id": endpoint});
+                let replay = id(self.make(&format!("{of}/replays"), replay).await);
+                // The number of running replays is limited.
+                let cancel = format!("{of}/replays/{replay}/cancel");
+                let (status, text) = self.send(Some(&self.admin), &Method::POST, &cancel, &Value::Null).await;
+                assert!(status.is_success(), "{cancel}: {status} {text}");
+                replay
             }
             Named::Key => id(self.make("/v1/keys", json!({"scopes": ["read"], "tenant": tenant})).await),
         }
@@ -211,7 +240,7 @@ fn names_tenant(row: &RouteRow) -> bool {
     row.path.starts_with("/tenants/{tenant}")
 }
 
-fn run(test: &impl AsyncFn(&World)) {
+pub(super) fn run(test: &impl AsyncFn(&World)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let tested = scope(async |n: &Nursery<StartError>| {
@@ -310,7 +339,7 @@ fn key_of_one_tenant_reaches_no_other_tenant_by_any_route() {
 fn lists_show_a_key_of_one_tenant_its_own_resources_only() {
     run(&async |world| {
         let mut foreign = Vec::new();
-        for named in [Named::Event, Named::Endpoint, Named::Delivery, Named::Key] {
+        for named in [Named::Event, Named::Endpoint, Named::Delivery, Named::Key, Named::Replay] {
             foreign.push(world.resource(named, "acme").await);
             world.resource(named, "globex").await;
         }

@@ -3,19 +3,27 @@
 //!
 //! The size of each body is limited, and so is the number of connections, but their product exceeds the available
 //! memory. So the sum is limited as well. No request waits for the budget: beyond it relay answers 503 with
-//! `Retry-After`. A client that sends or reads slowly can make other requests fail, but cannot make them hang.
+//! `Retry-After`. A client that sends or reads slowly can make other requests fail, but cannot make them hang. The keys of
+//! one tenant may use half of each budget, so that they cannot make the requests of other tenants fail.
+//!
+//! The response to a write is never refused: the write is done, and the client would repeat it. A write with a large
+//! response reserves its memory first ([`MemoryBudget::for_answer`]).
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use http::{Extensions, Method};
 use http_body_util::BodyExt as _;
 use motet::middleware::Next;
 
+use super::auth::Principal;
 use super::problem::Problem;
+use crate::store::TenantSeq;
 
 /// Budget of request bodies, which are counted until their request is done.
 const REQUESTS: usize = 64 << 20;
@@ -42,9 +50,27 @@ impl MemoryBudget {
         Self { requests: ByteBudget::new(REQUESTS), answers: ByteBudget::new(ANSWERS) }
     }
 
-    /// Returns an empty reservation for a request body.
-    pub(super) fn for_request(&self) -> ByteReservation {
-        ByteReservation { budget: Arc::clone(&self.requests), bytes: 0 }
+    /// Returns an empty reservation for the body of the request with these extensions.
+    pub(super) fn for_request(&self, extensions: &Extensions) -> ByteReservation {
+        ByteReservation::new(&self.requests, extensions.get().and_then(Principal::tenant))
+    }
+
+    /// Reserves the memory of a large response before the request stores anything.
+    ///
+    /// # Errors
+    /// 503 if there is no memory left.
+    pub(super) fn for_answer(
+        &self,
+        tenant: Option<TenantSeq>,
+        bytes: usize,
+    ) -> Result<ByteReservation, Problem> {
+        let mut reserved = ByteReservation::new(&self.answers, tenant);
+        if bytes > UNCOUNTED && !reserved.grow(bytes) {
+            return Err(Problem::unavailable(
+                "too many responses are waiting for clients to read them; nothing was stored; try again",
+            ));
+        }
+        Ok(reserved)
     }
 
     pub(super) fn used(&self) -> [(&'static str, usize); 2] {
@@ -56,15 +82,37 @@ impl MemoryBudget {
 struct ByteBudget {
     limit: usize,
     used: AtomicUsize,
+    /// The bytes of the tenants that use any.
+    of_tenants: Mutex<HashMap<TenantSeq, usize>>,
 }
 
 impl ByteBudget {
     fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), of_tenants: Mutex::default() })
     }
 
     fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Adds bytes of a tenant. Returns `false` if the tenant would have more than `limit`.
+    fn add_of(&self, tenant: TenantSeq, more: usize, limit: usize) -> bool {
+        let mut of_tenants = self.of_tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = of_tenants.get(&tenant).copied().unwrap_or(0);
+        let fits = used.checked_add(more).filter(|used| *used <= limit);
+        if let Some(used) = fits {
+            of_tenants.insert(tenant, used);
+        }
+        fits.is_some()
+    }
+
+    fn remove_of(&self, tenant: TenantSeq, bytes: usize) {
+        let mut of_tenants = self.of_tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = of_tenants.entry(tenant).or_default();
+        *used = used.saturating_sub(bytes);
+        if *used == 0 {
+            of_tenants.remove(&tenant);
+        }
     }
 }
 
@@ -72,19 +120,39 @@ impl ByteBudget {
 #[derive(Debug)]
 pub(super) struct ByteReservation {
     budget: Arc<ByteBudget>,
+    tenant: Option<TenantSeq>,
     bytes: usize,
 }
 
 impl ByteReservation {
+    fn new(budget: &Arc<ByteBudget>, tenant: Option<TenantSeq>) -> Self {
+        Self { budget: Arc::clone(budget), tenant, bytes: 0 }
+    }
+
+    /// Counts `more` bytes, also beyond the budget.
+    fn grow_beyond(&mut self, more: usize) {
+        self.budget.used.fetch_add(more, Ordering::Relaxed);
+        if let Some(tenant) = self.tenant {
+            // Cannot fail: no sum of sizes in memory overflows.
+            self.budget.add_of(tenant, more, usize::MAX);
+        }
+        self.bytes += more;
+    }
+
     /// Reserves `more` bytes. Returns `false` if the budget is exhausted.
     pub(super) fn grow(&mut self, more: usize) -> bool {
         let whole = self.bytes.saturating_add(more);
         let limit = if whole <= SMALL { self.budget.limit } else { self.budget.limit / 4 * 3 };
+        if self.tenant.is_some_and(|tenant| !self.budget.add_of(tenant, more, limit / 2)) {
+            return false;
+        }
         let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(more).filter(|used| *used <= limit)
         });
-        if taken.is_ok() {
-            self.bytes = whole;
+        match (taken, self.tenant) {
+            (Ok(_), _) => self.bytes = whole,
+            (Err(_), Some(tenant)) => self.budget.remove_of(tenant, more),
+            (Err(_), None) => {}
         }
         taken.is_ok()
     }
@@ -93,8 +161,15 @@ impl ByteReservation {
 impl Drop for ByteReservation {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some(tenant) = self.tenant {
+            self.budget.remove_of(tenant, self.bytes);
+        }
     }
 }
+
+/// The tenant of the key of a request, in the extensions of its response.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnswerOf(pub(super) TenantSeq);
 
 /// Middleware: counts a response of a known size until the connection has written it or has ended.
 pub(super) async fn bound_answers(
@@ -102,6 +177,7 @@ pub(super) async fn bound_answers(
     request: Request,
     next: Next<Request, Response>,
 ) -> Response {
+    let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     let response = next.run(request).await;
     let Some(size) = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok()) else {
         // A feed, which holds a bounded part at a time.
@@ -110,8 +186,11 @@ pub(super) async fn bound_answers(
     if size <= UNCOUNTED {
         return response;
     }
-    let mut reserved = ByteReservation { budget: Arc::clone(&memory.answers), bytes: 0 };
-    if !reserved.grow(size) {
+    let tenant = response.extensions().get::<AnswerOf>().map(|AnswerOf(tenant)| *tenant);
+    let mut reserved = ByteReservation::new(&memory.answers, tenant);
+    if !is_read {
+        reserved.grow_beyond(size);
+    } else if !reserved.grow(size) {
         return Problem::unavailable("too many responses are waiting for clients to read them; try again")
             .into_response();
     }
@@ -140,7 +219,40 @@ mod tests {
     use super::*;
 
     fn reserved(budget: &Arc<ByteBudget>) -> ByteReservation {
-        ByteReservation { budget: Arc::clone(budget), bytes: 0 }
+        ByteReservation::new(budget, None)
+    }
+
+    #[test]
+    fn tenant_leaves_half_of_the_memory_to_the_others() {
+        let budget = ByteBudget::new(REQUESTS);
+        let [one, two] = [1, 2].map(|number| Some(TenantSeq::numbered(number)));
+        let small = |tenant| {
+            let mut reserved = ByteReservation::new(&budget, tenant);
+            reserved.grow(SMALL).then_some(reserved)
+        };
+        let held: Vec<_> = std::iter::from_fn(|| small(one)).collect();
+        assert_eq!(held.len(), REQUESTS / 2 / SMALL);
+        assert!(small(two).is_some() && small(None).is_some());
+        drop(held);
+        assert!(small(one).is_some());
+        assert!(budget.of_tenants.lock().unwrap().is_empty());
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn answer_of_a_write_is_not_refused_for_lack_of_memory() {
+        let memory = Arc::new(MemoryBudget::new());
+        let _all = std::iter::from_fn(|| memory.for_answer(None, SMALL).ok()).collect::<Vec<_>>();
+        assert!(memory.for_answer(None, SMALL).unwrap_err().detail.contains("nothing was stored"));
+        assert!(memory.for_answer(None, UNCOUNTED).is_ok());
+        let chain = motet::middleware::Chain::new()
+            .with(motet::middleware::with_state(Arc::clone(&memory), bound_answers))
+            .to(|_: Request| async { Response::new(Body::from(vec![7_u8; 1 << 20])) });
+        for (method, status) in [(Method::GET, 503), (Method::POST, 200), (Method::PATCH, 200)] {
+            let request = Request::builder().method(method.clone()).body(Body::empty()).unwrap();
+            let response = motet::middleware::Handler::call(&chain, request).await;
+            assert_eq!(response.status().as_u16(), status, "{method}");
+        }
     }
 
     #[test]

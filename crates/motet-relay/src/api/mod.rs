@@ -5,24 +5,33 @@
 mod auth;
 mod body;
 mod chain;
+mod cors;
 mod deliveries;
+mod drain;
 mod endpoints;
 mod events;
 mod extract;
 mod feed;
 mod filters;
 mod health;
+#[cfg(test)]
+mod held_bodies;
 mod keys;
 #[cfg(test)]
 mod matrix;
 mod memory;
 mod names;
+mod openapi;
 mod page;
 mod paging;
 mod patch;
 mod pause;
 mod problem;
+mod replays;
+mod request_id;
 mod routes;
+mod secrets;
+mod shares;
 mod svix;
 mod tenant;
 mod tenants;
@@ -39,13 +48,18 @@ use motet_http::{Readiness, Server};
 
 pub(crate) use self::auth::ApiKeys;
 use self::auth::Principal;
+use self::cors::Cors;
 pub(crate) use self::feed::FeedSlots;
 use self::feed::FeedState;
 pub(crate) use self::memory::MemoryBudget;
+use self::openapi::{ServedDocument, v1 as docs};
 use self::routes::{Access, Methods, RouteTable};
-use crate::access::KeyScope::{Admin, Manage, Publish, Read, Replay};
+pub(crate) use self::shares::TenantBulkheads;
+use crate::access::KeyScope::{Admin, Manage, Publish, Read, Replay, Secrets};
+use crate::config::Config;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
+use crate::parts::part;
 use crate::store::Store;
 
 /// The state of the handlers.
@@ -61,65 +75,128 @@ pub(crate) struct ApiState {
     pub(crate) feeds: Arc<FeedSlots>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) reads: Arc<TenantBulkheads>,
 }
 
-/// Returns the routes under `/v1`, each with the scope that it needs.
+/// Returns the routes under `/v1`, each with the scope that it needs and its description.
 fn v1(feed: FeedState) -> RouteTable {
     let all_tenants = Access::of_relay;
     RouteTable::new(Arc::clone(&feed.api))
-        .of_tenant("/events", Methods::new().post(Publish, events::publish).get(Read, events::list))
-        .of_tenant("/events/feed", Methods::new().get(Read, feed::open).with_state(feed))
-        .of_tenant("/events/{id}", Methods::new().get(Read, events::read))
-        .of_tenant("/endpoints", Methods::new().post(Manage, endpoints::create).get(Read, endpoints::list))
+        .of_tenant(
+            "/events",
+            Methods::new().post(Publish, events::publish, docs::publish()).get(
+                Read,
+                events::list,
+                docs::list_events(),
+            ),
+        )
+        .of_tenant(
+            "/events/feed",
+            Methods::new().get(Read, feed::open, docs::follow_events()).with_state(feed),
+        )
+        .of_tenant("/events/{id}", Methods::new().get(Read, events::read, docs::read_event()))
+        .of_tenant("/events/{id}/data", Methods::new().delete(Manage, events::erase, docs::erase_event()))
+        .of_tenant(
+            "/endpoints",
+            Methods::new().post(Manage, endpoints::create, docs::create_endpoint()).get(
+                Read,
+                endpoints::list,
+                docs::list_endpoints(),
+            ),
+        )
         .of_tenant(
             "/endpoints/{id}",
             Methods::new()
-                .get(Read, endpoints::read)
-                .patch(Manage, endpoints::update)
-                .delete(Manage, endpoints::delete),
+                .get(Read, endpoints::read, docs::read_endpoint())
+                .patch(Manage, endpoints::update, docs::update_endpoint())
+                .delete(Manage, endpoints::delete, docs::delete_endpoint()),
         )
-        .of_tenant("/endpoints/{id}/pause", Methods::new().post(Manage, endpoints::pause))
-        .of_tenant("/endpoints/{id}/resume", Methods::new().post(Manage, endpoints::resume))
-        .of_tenant("/deliveries", Methods::new().get(Read, deliveries::list))
-        .of_tenant("/deliveries/{id}", Methods::new().get(Read, deliveries::read))
-        .of_tenant("/deliveries/{id}/resend", Methods::new().post(Replay, deliveries::resend))
-        .of_tenant("/dead-letters", Methods::new().get(Read, deliveries::list_dead))
-        .of_tenant("/dead-letters/redrive", Methods::new().post(Replay, deliveries::redrive))
-        .route("/tenants", Methods::new().get(all_tenants(Admin), tenants::list))
+        .of_tenant(
+            "/endpoints/{id}/secret",
+            Methods::new().get(Secrets, secrets::read, docs::read_secret()).post(
+                Secrets,
+                secrets::rotate,
+                docs::rotate_secret(),
+            ),
+        )
+        .of_tenant(
+            "/endpoints/{id}/pause",
+            Methods::new().post(Manage, endpoints::pause, docs::pause_endpoint()),
+        )
+        .of_tenant(
+            "/endpoints/{id}/resume",
+            Methods::new().post(Manage, endpoints::resume, docs::resume_endpoint()),
+        )
+        .of_tenant("/deliveries", Methods::new().get(Read, deliveries::list, docs::list_deliveries()))
+        .of_tenant("/deliveries/{id}", Methods::new().get(Read, deliveries::read, docs::read_delivery()))
+        .of_tenant("/deliveries/{id}/resend", Methods::new().post(Replay, deliveries::resend, docs::resend()))
+        .of_tenant("/dead-letters", Methods::new().get(Read, deliveries::list_dead, docs::list_dead()))
+        .of_tenant("/dead-letters/redrive", Methods::new().post(Replay, deliveries::redrive, docs::redrive()))
+        .of_tenant(
+            "/replays",
+            Methods::new().post(Replay, replays::create, docs::create_replay()).get(
+                Read,
+                replays::list,
+                docs::list_replays(),
+            ),
+        )
+        .of_tenant("/replays/{id}", Methods::new().get(Read, replays::read, docs::read_replay()))
+        .of_tenant(
+            "/replays/{id}/cancel",
+            Methods::new().post(Replay, replays::cancel, docs::cancel_replay()),
+        )
+        .route("/tenants", Methods::new().get(all_tenants(Admin), tenants::list, docs::list_tenants()))
         // A tenant's own administrator may not raise its quotas, or end a pause of the operator.
         .route(
             "/tenants/{tenant}",
             Methods::new()
-                .get(Admin, tenants::read)
-                .put(all_tenants(Admin), tenants::put)
-                .patch(all_tenants(Admin), tenants::update)
-                .delete(all_tenants(Admin), tenants::delete),
+                .get(Admin, tenants::read, docs::read_tenant())
+                .put(all_tenants(Admin), tenants::put, docs::put_tenant())
+                .patch(all_tenants(Admin), tenants::update, docs::update_tenant())
+                .delete(all_tenants(Admin), tenants::delete, docs::delete_tenant()),
         )
-        .route("/tenants/{tenant}/pause", Methods::new().post(all_tenants(Admin), tenants::pause))
-        .route("/tenants/{tenant}/resume", Methods::new().post(all_tenants(Admin), tenants::resume))
-        .route("/keys", Methods::new().post(Admin, keys::create).get(Admin, keys::list))
-        .route("/keys/{id}", Methods::new().delete(Admin, keys::revoke))
-        .route("/pause", Methods::new().post(all_tenants(Admin), pause::pause))
-        .route("/resume", Methods::new().post(all_tenants(Admin), pause::resume))
+        .route(
+            "/tenants/{tenant}/pause",
+            Methods::new().post(all_tenants(Admin), tenants::pause, docs::pause_tenant()),
+        )
+        .route(
+            "/tenants/{tenant}/resume",
+            Methods::new().post(all_tenants(Admin), tenants::resume, docs::resume_tenant()),
+        )
+        .route(
+            "/keys",
+            Methods::new().post(Admin, keys::create, docs::create_key()).get(
+                Admin,
+                keys::list,
+                docs::list_keys(),
+            ),
+        )
+        .route("/keys/{id}", Methods::new().delete(Admin, keys::revoke, docs::revoke_key()))
+        .route("/pause", Methods::new().post(all_tenants(Admin), pause::pause, docs::pause_all()))
+        .route("/resume", Methods::new().post(all_tenants(Admin), pause::resume, docs::resume_all()))
 }
 
 /// Returns the routes. Tasks that they start belong to `scope`; `stop` ends the feeds.
 pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, stop: CancelToken) -> Router {
     let feed = FeedState { api: Arc::clone(&api), stop };
-    let v1 = v1(feed)
+    let cors = Cors::new(&part::<Config>(&parts).cors_origins);
+    let v1 = v1(feed);
+    let document = ServedDocument::new(&docs::API, v1.rows().to_vec(), []);
+    let v1 = v1
         .into_router()
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(chain::around_api(Arc::clone(&api.api_keys), Arc::clone(&api.readiness)));
+        .layer(chain::around_api(&api));
     let router = Router::new().nest("/v1", v1);
     svix::add_routes(router, &api)
         .route("/", get(page::show))
+        .route("/openapi.json", get(async move || document.response()))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready).with_state(health::Readyz::new(scope, &api, parts)))
         .route("/metrics", get(health::metrics).with_state(health::Scrape::new(scope, &api)))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(chain::around_all(Arc::clone(&api.memory)))
+        .layer(chain::around_all(Arc::clone(&api.memory), cors))
         .with_state(api)
 }
 

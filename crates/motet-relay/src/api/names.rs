@@ -1,22 +1,24 @@
 //! Checks of the names that callers choose: uids, channels and tags.
 
 use super::problem::Problem;
+use crate::ids::Ids;
 
 const MAX_UID_CHARACTERS: usize = 256;
 const MAX_NAME_CHARACTERS: usize = 128;
 
-/// Prefixes of relay's own identifiers. A path may name a row by either, so a uid must not look like an identifier.
-const OWN_PREFIXES: [&str; 7] = ["evt_", "dlv_", "ep_", "atmpt_", "rpl_", "app_", "msg_"];
-
-/// Checks a uid: 1 to 256 characters of `[A-Za-z0-9_.-]`, without the prefix of an identifier.
-pub(super) fn check_uid(uid: &str) -> Result<(), Problem> {
+/// Checks a uid: 1 to 256 characters of `[A-Za-z0-9_.-]`, not in the form of the store's own identifiers. A path may
+/// name a row by either. Identifiers of other systems may be uids.
+pub(super) fn check_uid(ids: Ids, uid: &str) -> Result<(), Problem> {
     check_name("uid", uid, MAX_UID_CHARACTERS)?;
-    match OWN_PREFIXES.into_iter().find(|prefix| uid.starts_with(prefix)) {
-        Some(prefix) => {
-            Err(Problem::invalid(format!("uid: {uid:?} begins with {prefix:?} like an id of relay")))
-        }
-        None => Ok(()),
+    check_own_form(ids, "uid", uid)
+}
+
+/// Refuses a name in the form of the store's own identifiers.
+pub(super) fn check_own_form(ids: Ids, field: &str, name: &str) -> Result<(), Problem> {
+    if ids.are_those_of(name) {
+        return Err(Problem::invalid(format!("{field}: {name:?} has the form of an id of this relay")));
     }
+    Ok(())
 }
 
 /// Checks metadata: texts under names of 1 to 128 characters. The store limits the size of the whole.
@@ -69,14 +71,16 @@ fn check_name(field: &str, name: &str, max: usize) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::IdKind;
 
     #[test]
     fn names_that_could_be_taken_for_something_else_are_refused() {
-        for uid in ["", "a b", "a/b", "é", "evt_1", "ep_x", &"a".repeat(257)] {
-            assert!(check_uid(uid).is_err(), "{uid:?}");
+        let ids = Ids::new(7);
+        for uid in ["", "a b", "a/b", "é", &ids.format(IdKind::Event, 1), &"a".repeat(257)] {
+            assert!(check_uid(ids, uid).is_err(), "{uid:?}");
         }
-        for uid in ["a", "order-17.v2_x", &"a".repeat(256)] {
-            assert!(check_uid(uid).is_ok(), "{uid:?}");
+        for uid in ["a", "order-17.v2_x", "ep_2bX9srOrx2ZWZBpBUvZwXKQmoEY", &"a".repeat(256)] {
+            assert!(check_uid(ids, uid).is_ok(), "{uid:?}");
         }
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert!(check_names("tags", &names(&["a", "b"]), 2).is_ok());

@@ -1,6 +1,11 @@
 //! Pages of lists, newest first: `?limit=..&cursor=..`.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::Problem;
 use crate::ids::{IdKind, Ids};
@@ -84,6 +89,37 @@ pub(super) struct ListResponse<View> {
     /// `true` if relay looked at enough rows before it found a full page. `next_cursor` continues.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
+}
+
+impl<View: ToSchema> PartialSchema for ListResponse<View> {
+    fn schema() -> RefOr<Schema> {
+        let cursor = ObjectBuilder::new()
+            .schema_type([Type::String, Type::Null].into_iter().collect::<SchemaType>())
+            .description(Some("The value of `cursor` for the next page; `null` on the last page."));
+        let partial = ObjectBuilder::new().schema_type(Type::Boolean).description(Some(
+            "`true` if relay looked at enough rows before it found a full page; `next_cursor` continues. Absent \
+             otherwise.",
+        ));
+        ObjectBuilder::new()
+            .description(Some("A page of a list, newest first."))
+            .property("items", ArrayBuilder::new().items(Ref::from_schema_name(View::name())))
+            .property("next_cursor", cursor)
+            .property("partial", partial)
+            .required("items")
+            .required("next_cursor")
+            .into()
+    }
+}
+
+impl<View: ToSchema> ToSchema for ListResponse<View> {
+    fn name() -> Cow<'static, str> {
+        format!("{}List", View::name().trim_end_matches("Item")).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((View::name().into_owned(), View::schema()));
+        View::schemas(schemas);
+    }
 }
 
 impl<View> ListResponse<View> {

@@ -5,7 +5,9 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::request_id;
 use crate::store::{Quota, QuotaExceeded, StoreError};
 
 /// A refused request. `detail` states the mistake and, where it helps, what to do.
@@ -19,14 +21,25 @@ pub(crate) struct Problem {
     pub(super) retry_after: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// A refused request (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// Always `about:blank`: the status is the kind of the problem.
     r#type: &'static str,
+    /// The name of the status.
     title: &'a str,
     status: u16,
+    /// The mistake and, where it helps, the remedy.
     detail: &'a str,
+    /// A name of the reason for programs, if there is one: `quota_events_rate`, `quota_events_day`, `quota_backlog`,
+    /// `quota_event_bytes`, `quota_endpoints`,
+    /// `quota_keys` or `replays_running`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// The `x-request-id` of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 impl Problem {
@@ -49,7 +62,7 @@ impl Problem {
             Quota::EventsPerSecond => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "quota_events_rate",
-                format!("the tenant may publish {limit} events per second"),
+                format!("the tenant may publish or resend {limit} events per second"),
             ),
             Quota::EventsPerDay => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -65,6 +78,11 @@ impl Problem {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "quota_event_bytes",
                 format!("the data of an event of this tenant may have {limit} bytes"),
+            ),
+            Quota::Keys => (
+                StatusCode::CONFLICT,
+                "quota_keys",
+                format!("the tenant has {limit} valid API keys, which is its limit; revoke one first"),
             ),
             Quota::Endpoints => (
                 StatusCode::CONFLICT,
@@ -104,10 +122,19 @@ impl From<StoreError> for Problem {
             StoreError::Unsure(_) => Self::unavailable(format!(
                 "{error}; it may have been stored; send it again under the same idempotency key"
             )),
-            StoreError::NoTenant => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            StoreError::Erased => {
+                Self { code: Some("erased"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
+            }
+            StoreError::TooManyReplays(_) => {
+                Self { code: Some("replays_running"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
+            }
+            StoreError::NoTenant | StoreError::NoEndpoint => {
+                Self::new(StatusCode::NOT_FOUND, error.to_string())
+            }
+            StoreError::KeyEnded => Self::new(StatusCode::UNAUTHORIZED, error.to_string()),
             StoreError::Invalid(_) => Self::invalid(error.to_string()),
             StoreError::Quota(exceeded) => Self::quota(&exceeded),
-            StoreError::UidTaken(_) | StoreError::TenantTaken(_) => {
+            StoreError::UidTaken(_) | StoreError::TenantTaken(_) | StoreError::PausedByOperator => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
             // Damage does not heal with time.
@@ -131,6 +158,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             code: self.code,
+            request_id: request_id::current(),
         };
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();

@@ -1,7 +1,7 @@
 //! The table of the routes that need an API key: each method of a path with the scope that it needs.
 //!
-//! The router is built from the table, so a route without a scope cannot be written down. The tests request every row with
-//! every scope.
+//! The router and the OpenAPI documents are built from the table, so a route without a scope or without a description
+//! cannot be written down. The tests request every row with every scope.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,13 +17,14 @@ use motet_http::bridge;
 
 use super::ApiState;
 use super::auth::Principal;
+use super::openapi::{Described, Operation};
 use super::problem::Problem;
 use super::svix::{APP, hide_other_apps};
 use super::tenant::hide_other_tenants;
 use crate::access::KeyScope;
 
 /// The beginning of the paths that name a tenant.
-const TENANT: &str = "/tenants/{tenant}";
+pub(super) const TENANT: &str = "/tenants/{tenant}";
 
 /// The rights that a route needs of the sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +71,21 @@ pub(super) struct RouteRow {
     /// As in the router, with the parts that vary in braces.
     pub(super) path: String,
     pub(super) access: Access,
+    pub(super) operation: Arc<Operation>,
 }
 
-/// The methods of a path, each with its access.
+/// A method of a path.
+#[derive(Debug, Clone)]
+struct MethodRow {
+    method: Method,
+    access: Access,
+    operation: Arc<Operation>,
+}
+
+/// The methods of a path, each with its access and its description.
 pub(super) struct Methods<S> {
     router: MethodRouter<S>,
-    rows: Vec<(Method, Access)>,
+    rows: Vec<MethodRow>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Methods<S> {
@@ -83,36 +93,62 @@ impl<S: Clone + Send + Sync + 'static> Methods<S> {
         Self { router: MethodRouter::new(), rows: Vec::new() }
     }
 
-    pub(super) fn get<T: 'static>(self, access: impl Into<Access>, handler: impl Handler<T, S>) -> Self {
-        self.on(Method::GET, MethodFilter::GET, access.into(), handler)
-    }
-
-    pub(super) fn post<T: 'static>(self, access: impl Into<Access>, handler: impl Handler<T, S>) -> Self {
-        self.on(Method::POST, MethodFilter::POST, access.into(), handler)
-    }
-
-    pub(super) fn put<T: 'static>(self, access: impl Into<Access>, handler: impl Handler<T, S>) -> Self {
-        self.on(Method::PUT, MethodFilter::PUT, access.into(), handler)
-    }
-
-    pub(super) fn patch<T: 'static>(self, access: impl Into<Access>, handler: impl Handler<T, S>) -> Self {
-        self.on(Method::PATCH, MethodFilter::PATCH, access.into(), handler)
-    }
-
-    pub(super) fn delete<T: 'static>(self, access: impl Into<Access>, handler: impl Handler<T, S>) -> Self {
-        self.on(Method::DELETE, MethodFilter::DELETE, access.into(), handler)
-    }
-
-    fn on<T: 'static>(
-        mut self,
-        method: Method,
-        filter: MethodFilter,
-        access: Access,
-        handler: impl Handler<T, S>,
+    pub(super) fn get<T: 'static, A>(
+        self,
+        access: impl Into<Access>,
+        handler: impl Handler<T, S> + Described<A>,
+        operation: Operation,
     ) -> Self {
+        self.guarded((Method::GET, MethodFilter::GET), access.into(), handler, operation)
+    }
+
+    pub(super) fn post<T: 'static, A>(
+        self,
+        access: impl Into<Access>,
+        handler: impl Handler<T, S> + Described<A>,
+        operation: Operation,
+    ) -> Self {
+        self.guarded((Method::POST, MethodFilter::POST), access.into(), handler, operation)
+    }
+
+    pub(super) fn put<T: 'static, A>(
+        self,
+        access: impl Into<Access>,
+        handler: impl Handler<T, S> + Described<A>,
+        operation: Operation,
+    ) -> Self {
+        self.guarded((Method::PUT, MethodFilter::PUT), access.into(), handler, operation)
+    }
+
+    pub(super) fn patch<T: 'static, A>(
+        self,
+        access: impl Into<Access>,
+        handler: impl Handler<T, S> + Described<A>,
+        operation: Operation,
+    ) -> Self {
+        self.guarded((Method::PATCH, MethodFilter::PATCH), access.into(), handler, operation)
+    }
+
+    pub(super) fn delete<T: 'static, A>(
+        self,
+        access: impl Into<Access>,
+        handler: impl Handler<T, S> + Described<A>,
+        operation: Operation,
+    ) -> Self {
+        self.guarded((Method::DELETE, MethodFilter::DELETE), access.into(), handler, operation)
+    }
+
+    fn guarded<T: 'static, A>(
+        mut self,
+        (method, filter): (Method, MethodFilter),
+        access: Access,
+        handler: impl Handler<T, S> + Described<A>,
+        operation: Operation,
+    ) -> Self {
+        let operation = Arc::new(operation.of_handler(&handler));
         let guard = bridge::layer(Chain::new().with(with_state(access, require)));
         self.router = self.router.merge(MethodRouter::new().on(filter, handler).route_layer(guard));
-        self.rows.push((method, access));
+        self.rows.push(MethodRow { method, access, operation });
         self
     }
 
@@ -159,7 +195,12 @@ impl RouteTable {
             router = router.route_layer(bridge::layer(Chain::new().with(hide)));
         }
         self.router = self.router.route(path, router);
-        let row = |(method, access)| RouteRow { method, path: path.to_owned(), access };
+        let row = |MethodRow { method, access, operation }| RouteRow {
+            method,
+            path: path.to_owned(),
+            access,
+            operation,
+        };
         self.rows.extend(rows.into_iter().map(row));
         self
     }
@@ -168,7 +209,6 @@ impl RouteTable {
         self.router
     }
 
-    #[cfg(test)]
     pub(super) fn rows(&self) -> &[RouteRow] {
         &self.rows
     }

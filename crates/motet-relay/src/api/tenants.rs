@@ -7,10 +7,11 @@ use axum::Json as JsonResponse;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::extract::{Json, Params, TenantId};
-use super::names::check_metadata;
+use super::names::{check_metadata, check_own_form};
 use super::paging::{ListResponse, PageRequest};
 use super::patch::Patch;
 use super::problem::Problem;
@@ -25,7 +26,9 @@ const MAX_NAME_CHARACTERS: usize = 256;
 /// Ids that begin with this character are kept for relay itself.
 const RESERVED: char = '_';
 
-#[derive(Debug, Deserialize)]
+/// The fields of a tenant.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = TenantFields)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutTenant {
     #[serde(default)]
@@ -37,25 +40,34 @@ pub(super) struct PutTenant {
 }
 
 /// A merge patch: a field that is absent stays, and `null` sets a field to its default.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = TenantPatch)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateTenant {
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     name: Patch<String>,
     #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Patch<BTreeMap<String, Option<String>>>,
     #[serde(default)]
+    #[schema(value_type = Option<TenantPolicy>)]
     policy: Patch<serde_json::Map<String, serde_json::Value>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantListParams {
+    /// The maximum number of items.
+    #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<usize>,
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// A tenant: an owner of endpoints and events, which sees no resource of another tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tenant)]
 pub(super) struct TenantView {
     id: String,
     name: String,
@@ -63,7 +75,9 @@ pub(super) struct TenantView {
     policy: TenantPolicy,
     /// `true` if the deliveries of the tenant wait until it is resumed.
     paused: bool,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
@@ -75,7 +89,7 @@ impl TenantView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeletedTenant {
     /// Number of pending deliveries that end with the tenant.
     pending_deliveries: u64,
@@ -88,6 +102,10 @@ pub(super) async fn put(
     Json(put): Json<PutTenant>,
 ) -> Result<(StatusCode, JsonResponse<TenantView>), Problem> {
     check_id(&id)?;
+    // Only relay itself chooses ids of this form, for tenants whose creator has chosen none.
+    if api.store.tenant_names().find(&id).is_none() {
+        check_own_form(api.store.ids(), "the id of the tenant", &id)?;
+    }
     check_name(&put.name)?;
     check_metadata(put.metadata.iter().map(|(name, value)| (name, Some(value))))?;
     let PutTenant { name, metadata, policy } = put;

@@ -1,13 +1,17 @@
 //! The JSON forms of stored rows.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 
 use super::auth::Principal;
 use super::problem::Problem;
+use super::replays::MissedView;
 use crate::access::KeyScope;
 use crate::clock::rfc3339;
 use crate::ids::{IdKind, Ids};
@@ -31,7 +35,9 @@ impl From<&Principal> for Visible {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// An endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Endpoint)]
 pub(super) struct EndpointView {
     id: String,
     /// The id of its tenant.
@@ -56,8 +62,13 @@ pub(super) struct EndpointView {
     /// Only in the responses for a single endpoint, not in lists, and only for senders with the scope `secrets`.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
+    /// The events that the endpoint has missed: in the response that creates it or enables it again, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<MissedView>,
 }
 
 impl EndpointView {
@@ -80,7 +91,13 @@ impl EndpointView {
             secret: None,
             created_at: rfc3339(row.created_at),
             updated_at: rfc3339(row.updated_at),
+            missed: None,
         }
+    }
+
+    /// Adds the events that the endpoint has missed.
+    pub(super) fn with_missed(self, missed: Option<MissedView>) -> Self {
+        Self { missed, ..self }
     }
 
     /// The view in the response for a single endpoint.
@@ -89,11 +106,14 @@ impl EndpointView {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// An event.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
 pub(super) struct EventView {
     id: String,
     tenant: String,
     r#type: String,
+    #[schema(format = DateTime)]
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
@@ -103,13 +123,17 @@ pub(super) struct EventView {
     tags: Vec<String>,
     /// Only for senders with the scope `read_payload`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = serde_json::Value)]
     data: Option<Box<RawValue>>,
+    /// `true` if the data was erased.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
 }
 
 impl EventView {
     pub(super) fn new(ids: Ids, tenant: &str, row: EventRow, visible: Visible) -> Result<Self, Problem> {
         let view = Self::without_data(ids, tenant, &row);
-        if !visible.payload {
+        if !visible.payload || row.is_erased() {
             return Ok(view);
         }
         let stored = String::from_utf8(row.data).ok().and_then(|text| RawValue::from_string(text).ok());
@@ -130,6 +154,7 @@ impl EventView {
             channels: row.channels.clone(),
             tags: row.tags.clone(),
             data: None,
+            erased: row.is_erased(),
         }
     }
 }
@@ -139,7 +164,39 @@ impl EventView {
 #[serde(untagged)]
 pub(super) enum ListItem<View> {
     Readable(View),
-    Unreadable { id: String, error: String },
+    Unreadable(UnreadableView),
+}
+
+/// A row that cannot be read, because the store is damaged.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Unreadable)]
+pub(super) struct UnreadableView {
+    id: String,
+    /// The reason.
+    error: String,
+}
+
+impl<View: ToSchema> utoipa::PartialSchema for ListItem<View> {
+    fn schema() -> RefOr<Schema> {
+        let reference = utoipa::openapi::Ref::from_schema_name;
+        let items = utoipa::openapi::OneOfBuilder::new()
+            .item(reference(View::name()))
+            .item(reference(UnreadableView::name()));
+        items.into()
+    }
+}
+
+impl<View: ToSchema> ToSchema for ListItem<View> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Item", View::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((View::name().into_owned(), View::schema()));
+        schemas
+            .push((UnreadableView::name().into_owned(), <UnreadableView as utoipa::PartialSchema>::schema()));
+        View::schemas(schemas);
+    }
 }
 
 impl<View> ListItem<View> {
@@ -154,11 +211,13 @@ impl<View> ListItem<View> {
             Ok(Err(problem)) => problem.detail,
             Err(unreadable) => unreadable.why,
         };
-        Self::Unreadable { id: ids.format(kind, seq), error }
+        Self::Unreadable(UnreadableView { id: ids.format(kind, seq), error })
     }
 }
 
-#[derive(Debug, Serialize)]
+/// A delivery: an event for one endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
 pub(super) struct DeliveryView {
     pub(super) id: String,
     tenant: String,
@@ -172,7 +231,9 @@ pub(super) struct DeliveryView {
     pub(super) state: DeliveryState,
     pub(super) attempts: u32,
     /// When the next attempt is due; only for pending deliveries.
+    #[schema(format = DateTime)]
     next_attempt_at: Option<String>,
+    #[schema(format = DateTime)]
     pub(super) updated_at: String,
     /// Why it is dead or skipped.
     reason: Option<String>,
@@ -200,12 +261,15 @@ impl DeliveryView {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// A request for a delivery.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
 pub(super) struct AttemptView {
     id: String,
     number: u32,
     /// `true` if a client asked for the attempt: the first after a resend.
     manual: bool,
+    #[schema(format = DateTime)]
     started_at: String,
     took_ms: i64,
     status: Option<u16>,
@@ -214,6 +278,7 @@ pub(super) struct AttemptView {
     error: Option<String>,
     /// Only for senders with the scope `read_payload`; then `null` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     response: Option<Option<String>>,
     /// Number of attempts in a row that this entry stands for; it shows the last of them. Greater than 1 only for
     /// attempts that are charged to `relay`.
@@ -238,7 +303,9 @@ impl AttemptView {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// A delivery with its attempts, the latest ones first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryWithAttempts)]
 pub(super) struct DeliveryDetail {
     #[serde(flatten)]
     pub(super) delivery: DeliveryView,

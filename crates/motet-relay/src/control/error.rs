@@ -62,6 +62,17 @@ pub enum CommandError {
     /// The response is not that of a relay of this version.
     #[error("the response is not that of a relay of this version")]
     Answer(#[source] serde_json::Error),
+    /// The source of an import refused a request.
+    #[error("the source of the import refused a request: {detail} ({status})")]
+    Source {
+        /// The status of the response.
+        status: StatusCode,
+        /// The reason.
+        detail: String,
+    },
+    /// No token was given for the source of an import.
+    #[error("the source of the import needs a token: set --token, or the environment variable SVIX_TOKEN")]
+    NoToken,
     /// The output of the command cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),

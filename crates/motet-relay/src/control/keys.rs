@@ -64,7 +64,7 @@ async fn create(
         Some(KeyExpiry::At(at)) => body["expires_at"] = json!(at),
         Some(KeyExpiry::In(seconds)) => body["expires_in"] = json!(seconds),
     }
-    let created: ShownKey = parse(&control.request(Method::POST, "/keys", &[], Some(&body)).await?)?;
+    let created: ShownKey = parse(&control.request(Method::POST, "/v1/keys", &[], Some(&body)).await?)?;
     let text = if args.json {
         json_text(&created)?
     } else {
@@ -78,7 +78,7 @@ async fn create(
 }
 
 async fn revoke(control: &Control, id: &str) -> Result<(), CommandError> {
-    control.request(Method::DELETE, &format!("/keys/{id}"), &[], None).await.map(drop)
+    control.request(Method::DELETE, &format!("/v1/keys/{id}"), &[], None).await.map(drop)
 }
 
 async fn list(
@@ -87,7 +87,7 @@ async fn list(
     show: &mut impl FnMut(&str) -> io::Result<()>,
 ) -> Result<(), CommandError> {
     let query: Vec<_> = args.tenant.iter().map(|tenant| ("tenant", tenant.as_str())).collect();
-    let keys: Vec<ShownKey> = control.list("/keys", &query).await?;
+    let keys: Vec<ShownKey> = control.list("/v1/keys", &query).await?;
     let text = if args.json { json_text(&keys)? } else { key_table(keys) };
     show(&text).map_err(CommandError::Output)
 }

@@ -29,6 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub use self::error::CommandError;
 pub use self::keys::run_key_command;
 pub(crate) use self::socket::ControlSocket;
+pub(crate) use self::table::{printable, table};
 use crate::api;
 use crate::config::Config;
 use crate::error::{OpenError, StartError};
@@ -48,7 +49,7 @@ pub(crate) enum ControlTarget {
     Server { url: String, key: String },
 }
 
-/// A client of a relay's API. Paths are relative to `/v1`.
+/// A client of a relay's APIs. Paths begin with `/v1` or `/api/v1`.
 #[derive(Debug)]
 pub(crate) struct Control {
     api: ApiClient,
@@ -61,8 +62,7 @@ impl Control {
     pub(crate) async fn open(scope: &Scope, target: ControlTarget) -> Result<Self, CommandError> {
         match target {
             ControlTarget::Server { url, key } => {
-                let base = format!("{}/v1", url.trim_end_matches('/'));
-                let api = ApiClient::builder(scope).base_url(&base).build()?;
+                let api = ApiClient::builder(scope).base_url(url.trim_end_matches('/')).build()?;
                 Ok(Self { api, key: Some(key) })
             }
             ControlTarget::Data(directory) => Self::open_data(scope, &directory).await,
@@ -120,7 +120,7 @@ impl Control {
     }
 
     fn local(api: motet_http::ApiClientBuilder) -> Result<Self, CommandError> {
-        Ok(Self { api: api.base_url("http://relay/v1").build()?, key: None })
+        Ok(Self { api: api.base_url("http://relay").build()?, key: None })
     }
 
     /// Sends a request, and returns the body of the response.
@@ -181,14 +181,33 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CommandError>
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> CommandError {
+    CommandError::Refused { status, detail: refusal_detail(body) }
+}
+
+/// Returns the reason in the body of a refusal: the `detail` of both APIs, or else the beginning of the text.
+pub(crate) fn refusal_detail(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Detail {
+        Text(String),
+        Fields(Vec<FieldError>),
+    }
+    #[derive(Deserialize)]
+    struct FieldError {
+        msg: String,
+    }
     #[derive(Deserialize)]
     struct Refusal {
-        detail: String,
+        detail: Detail,
     }
-    let detail = serde_json::from_slice(body).map(|Refusal { detail }| detail);
-    let detail =
-        detail.unwrap_or_else(|_| String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned());
-    CommandError::Refused { status, detail }
+    match serde_json::from_slice(body).map(|Refusal { detail }| detail) {
+        Ok(Detail::Text(text)) => text,
+        Ok(Detail::Fields(fields)) => {
+            let messages: Vec<_> = fields.into_iter().map(|FieldError { msg }| msg).collect();
+            messages.join("; ")
+        }
+        Err(_) => String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
+    }
 }
 
 /// Opens the store of a stopped relay, and serves its routes in memory until the scope ends. No delivery is attempted.
@@ -210,7 +229,7 @@ async fn open_store(scope: &Scope, directory: &Path) -> Result<MemoryConnector, 
 }
 
 /// Runs a command in a scope of its own, at whose end a store that the command has opened is closed.
-async fn in_scope<T>(
+pub(crate) async fn in_scope<T>(
     command: impl AsyncFnOnce(&Nursery<CommandError>) -> Result<T, CommandError>,
 ) -> Result<T, CommandError> {
     scope(command).await.map_err(|error| match error {

@@ -88,7 +88,7 @@ impl Listener for ControlSocket {
 /// Returns `true` if the process at the other end runs as the same user as relay, or as root.
 fn is_owner(stream: &UnixStream) -> bool {
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == rustix::process::geteuid().as_raw() || peer.uid() == 0 => true,
+        Ok(peer) if may_connect(peer.uid(), rustix::process::geteuid().as_raw()) => true,
         Ok(peer) => {
             tracing::warn!(uid = peer.uid(), "another user was refused at the control socket");
             false
@@ -98,6 +98,10 @@ fn is_owner(stream: &UnixStream) -> bool {
             false
         }
     }
+}
+
+fn may_connect(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
 }
 
 /// The file of a socket; removed when it is dropped.
@@ -121,6 +125,8 @@ impl Drop for SocketFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
+
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
@@ -145,6 +151,49 @@ mod tests {
         assert!(path.exists(), "the first socket removed the file of the second one");
         assert!(second.close(64).is_empty());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_the_user_of_relay_and_root_may_connect() {
+        assert!(may_connect(1_000, 1_000) && may_connect(0, 1_000) && may_connect(0, 0));
+        assert!(!may_connect(1_001, 1_000) && !may_connect(1_000, 0));
+    }
+
+    /// With another user, which only root can become.
+    #[tokio::test]
+    async fn peer_of_another_user_is_not_accepted() {
+        const NOBODY: u32 = 65_534;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = path_in(directory.path());
+        let mut socket = ControlSocket::bind(directory.path()).unwrap();
+        // The file system would refuse the other user as well.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let connect =
+            "socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un($ARGV[0])) or die; sysread(S, $x, 1)";
+        let mut command = std::process::Command::new("perl");
+        command.args(["-MSocket", "-e", connect]).arg(&path).uid(NOBODY);
+        let Ok(mut stranger) = command.stdin(std::process::Stdio::null()).spawn() else {
+            // There is no such program here.
+            return;
+        };
+        let accepting = socket.accept();
+        let ended = async {
+            // relay closes the connection of the other user, and its `recv` returns.
+            loop {
+                match stranger.try_wait().unwrap() {
+                    Some(status) => return status,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        match motet::task::race(accepting, ended).await {
+            motet::task::Either::Left(_) => panic!("another user was accepted"),
+            motet::task::Either::Right(status) => assert!(status.success(), "{status}"),
+        }
     }
 
     #[tokio::test]

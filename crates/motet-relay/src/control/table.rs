@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Returns rows as aligned columns under their headings, or a sentence if there are no rows.
-pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]], none: &str) -> String {
+pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]], none: &str) -> String {
     if rows.is_empty() {
         return format!("{none}\n");
     }
@@ -28,7 +28,7 @@ pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]], n
 }
 
 /// Replaces the control characters of a text: a name that a client has chosen must not move the cursor of a terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

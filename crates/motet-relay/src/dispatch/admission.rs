@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::config::EndpointLimits;
 use crate::ids::{IdKind, Ids};
 use crate::lifecycle::{BreakerClosed, BreakerHalfOpened, BreakerOpened, Lifecycle};
+use crate::store::effective_rate;
 
 /// Maximum number of endpoints whose breaker, limiter or pause is kept.
 const MAX_KEPT: NonZeroUsize = const { NonZeroUsize::new(16_384).unwrap() };
@@ -21,18 +22,21 @@ const MAX_KEPT: NonZeroUsize = const { NonZeroUsize::new(16_384).unwrap() };
 /// The delay when a policy does not know when it will admit an attempt: a probe is in flight.
 const UNKNOWN_DELAY: Duration = Duration::from_secs(1);
 
-/// An endpoint and its generation. An endpoint that was changed starts with a closed breaker and a full rate, and
-/// attempts at an older generation change neither.
-type EndpointGeneration = (i64, i64);
-
+/// The limits of each endpoint.
+///
+/// An endpoint that was changed (its generation differs) starts with a closed breaker and without a pause, and attempts at
+/// an older generation change neither. The generation is a value and not a part of the key: otherwise a client that
+/// changes its endpoint again and again would fill the tables of all endpoints. The rate does not depend on it.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
-    breakers: CircuitBreakers<EndpointGeneration>,
-    /// The rate of the endpoints that have none of their own.
+    breakers: CircuitBreakers<i64>,
+    /// The generations that the breakers belong to.
+    generations: HashMap<i64, i64>,
+    /// The maximum rate of every endpoint.
     rate: Option<NonZeroU32>,
-    rates: HashMap<EndpointGeneration, (NonZeroU32, RateLimiter)>,
-    /// Endpoints that sent `Retry-After`, with the end of their pause.
-    pauses: HashMap<EndpointGeneration, Instant>,
+    rates: HashMap<i64, (NonZeroU32, RateLimiter)>,
+    /// Endpoints that sent `Retry-After`, with their generation and the end of their pause.
+    pauses: HashMap<i64, (i64, Instant)>,
 }
 
 impl Admission {
@@ -56,7 +60,7 @@ impl Admission {
             .ignore_dropped_calls();
         // Checks the settings here, so that the `expect` below cannot fail.
         builder.clone().build()?;
-        let breakers = CircuitBreakers::new(MAX_KEPT, move |(endpoint, _): &EndpointGeneration| {
+        let breakers = CircuitBreakers::new(MAX_KEPT, move |endpoint: &i64| {
             let (endpoint, lifecycle) = (*endpoint, Arc::clone(&lifecycle));
             let builder = builder.clone().on_change(move |change| {
                 let endpoint = || ids.format(IdKind::Endpoint, endpoint);
@@ -74,7 +78,8 @@ impl Admission {
             });
             builder.build().expect("the settings were checked")
         });
-        Ok(Self { breakers, rate: limits.rate, rates: HashMap::new(), pauses: HashMap::new() })
+        let (generations, rates, pauses) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(Self { breakers, generations, rate: limits.rate, rates, pauses })
     }
 
     /// Admits an attempt, or returns the delay after which it may be admitted. `rate` is the endpoint's own maximum
@@ -85,18 +90,17 @@ impl Admission {
         generation: i64,
         rate: Option<NonZeroU32>,
     ) -> Result<BreakerPermit<'static>, Duration> {
-        let key = (endpoint, generation);
-        if let Some(until) = self.pauses.get(&key) {
+        if let Some((of, until)) = self.pauses.get(&endpoint) {
             let delay = until.saturating_duration_since(Instant::now());
-            if !delay.is_zero() {
+            if *of == generation && !delay.is_zero() {
                 return Err(delay);
             }
-            self.pauses.remove(&key);
+            self.pauses.remove(&endpoint);
         }
-        let breaker = self.breakers.get(&key);
+        let breaker = self.breaker(endpoint, generation);
         let permit =
             breaker.try_acquire().map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))?;
-        if let Err(delay) = self.acquire_rate(key, rate) {
+        if let Err(delay) = self.acquire_rate(endpoint, rate) {
             // The breaker must not count the permit: no attempt is made.
             permit.ignore();
             return Err(delay);
@@ -109,26 +113,48 @@ impl Admission {
     /// The pause is kept in memory only: the delivery that was refused stores the delay in its due time, and after a
     /// restart an attempt at another delivery brings the header again.
     pub(super) fn pause(&mut self, endpoint: i64, generation: i64, delay: Duration) {
-        let (key, now) = ((endpoint, generation), Instant::now());
+        let now = Instant::now();
         let Some(until) = now.checked_add(delay) else { return };
-        if self.pauses.len() >= MAX_KEPT.get() {
-            self.pauses.retain(|_, until| *until > now);
+        if self.pauses.get(&endpoint).is_some_and(|(known, _)| *known > generation) {
+            return;
         }
-        if self.pauses.len() < MAX_KEPT.get() || self.pauses.contains_key(&key) {
-            self.pauses.insert(key, until);
+        if self.pauses.len() >= MAX_KEPT.get() {
+            self.pauses.retain(|_, (_, until)| *until > now);
+        }
+        if self.pauses.len() < MAX_KEPT.get() || self.pauses.contains_key(&endpoint) {
+            self.pauses.insert(endpoint, (generation, until));
         }
     }
 
-    fn acquire_rate(&mut self, key: EndpointGeneration, own: Option<NonZeroU32>) -> Result<(), Duration> {
-        let Some(rate) = own.or(self.rate) else { return Ok(()) };
+    fn breaker(&mut self, endpoint: i64, generation: i64) -> CircuitBreaker {
+        if self.generations.len() >= MAX_KEPT.get() {
+            // A breaker whose generation is forgotten is taken for the current one.
+            self.generations.clear();
+        }
+        if self.generations.insert(endpoint, generation).is_some_and(|known| known != generation) {
+            self.breakers.remove(&endpoint);
+        }
+        self.breakers.get(&endpoint)
+    }
+
+    fn acquire_rate(&mut self, endpoint: i64, own: Option<NonZeroU32>) -> Result<(), Duration> {
+        let Some(rate) = effective_rate(own, self.rate) else { return Ok(()) };
         if self.rates.len() >= MAX_KEPT.get() {
             // A full limiter behaves like a new one, so it can be dropped.
             self.rates.retain(|_, (rate, limiter)| limiter.stats().available < u64::from(rate.get()));
         }
-        let fresh = || (rate, limiter(rate));
-        let known = self.rates.entry(key).or_insert_with(fresh);
+        let known = self.rates.entry(endpoint).or_insert_with(|| (rate, limiter(rate)));
         if known.0 != rate {
-            *known = fresh();
+            // A changed rate applies at once, and brings no tokens back.
+            let missing = u64::from(known.0.get()).saturating_sub(known.1.stats().available);
+            *known = (rate, limiter(rate));
+            let missing = u32::try_from(missing).unwrap_or(u32::MAX).min(rate.get());
+            if missing > 0 {
+                known
+                    .1
+                    .try_acquire(missing)
+                    .map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))?;
+            }
         }
         known.1.try_acquire(1).map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))
     }
@@ -145,18 +171,19 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn changed_endpoint_starts_with_a_fresh_breaker_and_rate() {
+    /// Runs the test with a rate of relay; one failure opens a breaker.
+    async fn with_admission(rate: u32, test: impl AsyncFnOnce(&mut Admission)) {
         scope(async |n: &Nursery| {
             let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder(n).build()));
             let one = const { NonZeroU32::new(1).unwrap() };
-            let rate = Some(one);
-            let limits = EndpointLimits { breaker_failures: one, rate, ..EndpointLimits::default() };
-            let mut admission =
-                Admission::new(&limits, Duration::from_secs(1), Ids::new(1), lifecycle).unwrap();
-            admission.try_admit(7, 0, None).unwrap().record(Verdict::Failure);
-            assert!(admission.try_admit(7, 0, None).is_err());
-            admission.try_admit(7, 1, None).unwrap().record(Verdict::Success);
+            let limits = EndpointLimits {
+                breaker_failures: one,
+                rate: NonZeroU32::new(rate),
+                ..EndpointLimits::default()
+            };
+            let ids = Ids::new(1);
+            let mut admission = Admission::new(&limits, Duration::from_secs(1), ids, lifecycle).unwrap();
+            test(&mut admission).await;
             Ok(())
         })
         .await
@@ -164,20 +191,59 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rate_of_an_endpoint_replaces_the_rate_of_relay() {
-        scope(async |n: &Nursery| {
-            let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder(n).build()));
-            let rate = NonZeroU32::new(1);
-            let limits = EndpointLimits { rate, ..EndpointLimits::default() };
-            let mut admission =
-                Admission::new(&limits, Duration::from_secs(1), Ids::new(1), lifecycle).unwrap();
-            let mut admitted =
-                |endpoint, rate| (0..10).filter(|_| admission.try_admit(endpoint, 0, rate).is_ok()).count();
-            assert_eq!((admitted(1, None), admitted(2, NonZeroU32::new(3))), (1, 3));
-            assert_eq!(admitted(2, NonZeroU32::new(5)), 5, "a changed rate applies at once");
-            Ok(())
+    async fn changed_endpoint_starts_with_a_closed_breaker_and_no_pause() {
+        with_admission(10, async |admission| {
+            let old = admission.try_admit(7, 0, None).unwrap();
+            admission.try_admit(7, 0, None).unwrap().record(Verdict::Failure);
+            assert!(admission.try_admit(7, 0, None).is_err());
+            let new = admission.try_admit(7, 1, None).unwrap();
+            // An attempt at the endpoint as it was.
+            old.record(Verdict::Failure);
+            new.record(Verdict::Success);
+            admission.try_admit(7, 1, None).unwrap().record(Verdict::Success);
+            admission.pause(7, 1, Duration::from_secs(5));
+            admission.pause(7, 0, Duration::from_secs(9));
+            assert_eq!(admission.try_admit(7, 1, None).unwrap_err(), Duration::from_secs(5));
+            admission.try_admit(7, 2, None).unwrap().record(Verdict::Success);
         })
-        .await
-        .unwrap();
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_an_endpoint_take_no_place_from_other_endpoints() {
+        with_admission(0, async |admission| {
+            admission.try_admit(8, 0, None).unwrap().record(Verdict::Failure);
+            for generation in 0..MAX_KEPT.get() as i64 {
+                admission.pause(7, generation, Duration::from_secs(60));
+                assert!(admission.try_admit(7, generation, None).is_err());
+                admission.try_admit(7, generation + 1, None).unwrap().record(Verdict::Failure);
+            }
+            admission.pause(9, 0, Duration::from_secs(60));
+            assert!(admission.try_admit(9, 0, None).is_err());
+            assert!(admission.try_admit(8, 0, None).is_err(), "its breaker was evicted");
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rate_of_an_endpoint_lowers_the_rate_of_relay() {
+        with_admission(5, async |admission| {
+            let mut admitted = |endpoint, generation, rate| {
+                let admits = |_: &i32| match admission.try_admit(endpoint, generation, NonZeroU32::new(rate))
+                {
+                    Ok(permit) => {
+                        permit.record(Verdict::Success);
+                        true
+                    }
+                    Err(_) => false,
+                };
+                (0..20).filter(admits).count()
+            };
+            assert_eq!((admitted(1, 0, 0), admitted(2, 0, 3), admitted(3, 0, u32::MAX)), (5, 3, 5));
+            // A change applies at once, and neither the new rate nor the new generation brings tokens back.
+            assert_eq!(admitted(2, 1, 4), 1);
+            assert_eq!(admitted(2, 2, 3), 0);
+        })
+        .await;
     }
 }

@@ -1,5 +1,6 @@
 //! An attempt at a delivery, from the request to the record of its outcome.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use motet::resilience::BreakerPermit;
 use tokio::time::{Instant, sleep};
 
-use super::failure::{LocalFailure, breaker_verdict, class, cut};
+use super::failure::{LocalCause, LocalFailure, breaker_verdict, class, cut};
 use super::lanes::LaneTrust;
 use crate::clock::{Millis, millis, rfc3339};
 use crate::config::RetrySchedule;
@@ -114,6 +115,8 @@ impl Attempts {
         let took = started.elapsed();
         permit.record(breaker_verdict(&sent));
         let class = class(&sent);
+        let cause =
+            sent.as_ref().err().map_or(LocalCause::Machine, |error| LocalCause::of(error, &target.url));
         let (status, error, response, retry_after, unread) = match sent {
             Ok(ReceiverResponse { status, excerpt, retry_after, unread }) => {
                 let error = class.map(|_| format!("status {status}"));
@@ -124,7 +127,7 @@ impl Attempts {
         let retry_after = retry_after.filter(|_| class.is_some());
         let pause = retry_after.filter(|_| status == Some(429)).map(|delay| delay.min(self.schedule.cap));
         let attempt = Attempt { started_at, took_ms: millis(took), status, class, error, response };
-        (self.finished(target, due, attempt, retry_after, took), FollowUp { unread, pause })
+        (self.finished(target, due, attempt, retry_after, took, cause), FollowUp { unread, pause })
     }
 
     /// Returns the outcome of an attempt that panicked because of a bug. The failure is charged to relay, so the
@@ -145,9 +148,11 @@ impl Attempts {
             error: Some(cut(format!("relay panicked in the attempt: {message}"))),
             response: None,
         };
-        self.finished(target, due, attempt, None, took)
+        // A bug may show at one endpoint only.
+        self.finished(target, due, attempt, None, took, LocalCause::at(&target.url))
     }
 
+    /// Returns the attempt with its verdict. `cause` counts if it is charged to relay.
     fn finished(
         &self,
         target: &DeliveryTarget,
@@ -155,6 +160,7 @@ impl Attempts {
         attempt: Attempt,
         retry_after: Option<Duration>,
         took: Duration,
+        cause: LocalCause,
     ) -> FinishedAttempt {
         let verdict = match (&attempt.error, attempt.class) {
             (Some(error), Some(class)) => self.after_failure(due, class, error, retry_after),
@@ -162,7 +168,7 @@ impl Attempts {
         };
         count(&verdict, attempt.class, took, self.store.clock().wall() - due.created_at);
         match (&attempt.error, attempt.class) {
-            (Some(error), Some(FailureClass::Relay)) => self.local_failure.set(error),
+            (Some(error), Some(FailureClass::Relay)) => self.local_failure.set(error, cause),
             // The address guard and the host name are checked before relay needs a resource of the machine.
             (_, Some(FailureClass::Config)) => {}
             _ => self.local_failure.clear(),
@@ -195,24 +201,14 @@ impl Attempts {
             signature.push(' ');
             signature += &secret.sign(&id, timestamp, &body);
         }
-        let mut headers = HeaderMap::with_capacity(8 + target.headers.len());
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(USER_AGENT, AGENT);
-        headers.insert(ACCEPT, ANYTHING);
-        // Before the headers of the signature, which no setting may replace.
-        for (name, value) in &target.headers {
-            let name = HeaderName::try_from(name).map_err(|e| SendError::Url(e.into()))?;
-            let mut value = HeaderValue::try_from(value).map_err(|e| SendError::Url(e.into()))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
+        let mut headers = own_headers(&target.headers).map_err(SendError::Headers)?;
         let [id_name, timestamp_name, signature_name] = match target.header_prefix {
             HeaderPrefix::Webhook => [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE],
             HeaderPrefix::Svix => [SVIX_ID, SVIX_TIMESTAMP, SVIX_SIGNATURE],
         };
         headers.insert(timestamp_name, HeaderValue::from(timestamp));
         for (name, value) in [(id_name, id), (signature_name, signature)] {
-            let value = HeaderValue::try_from(value).map_err(|e| SendError::Url(e.into()))?;
+            let value = HeaderValue::try_from(value).map_err(|e| SendError::Headers(e.into()))?;
             headers.insert(name, value);
         }
         self.outbound.post(&target.url, headers, Bytes::from(body)).await
@@ -333,6 +329,24 @@ impl Attempts {
     }
 }
 
+/// Returns the headers of a request without those of the signature, which are inserted later: no setting may replace
+/// them.
+///
+/// # Errors
+/// A header of the endpoint cannot be sent, or there are too many.
+fn own_headers(of_endpoint: &BTreeMap<String, String>) -> Result<HeaderMap, http::Error> {
+    let mut headers = HeaderMap::try_with_capacity(8 + of_endpoint.len())?;
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(USER_AGENT, AGENT);
+    headers.insert(ACCEPT, ANYTHING);
+    for (name, value) in of_endpoint {
+        let mut value = HeaderValue::try_from(value)?;
+        value.set_sensitive(true);
+        headers.try_insert(HeaderName::try_from(name)?, value)?;
+    }
+    Ok(headers)
+}
+
 fn count(verdict: &DeliveryVerdict, class: Option<FailureClass>, took: Duration, age: Millis) {
     let outcome = match verdict {
         DeliveryVerdict::Delivered => "delivered",
@@ -363,4 +377,17 @@ fn envelope(due: &DueDelivery) -> Vec<u8> {
     body.extend_from_slice(&due.data);
     body.push(b'}');
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_do_not_fit_are_an_error_and_no_panic() {
+        let headers = |count: u32| (0..count).map(|n| (format!("h{n}"), String::new())).collect();
+        assert_eq!(own_headers(&headers(32)).unwrap().len(), 32 + 3);
+        assert!(own_headers(&headers(40_000)).is_err());
+        assert!(own_headers(&[("a b".to_owned(), String::new())].into()).is_err());
+    }
 }

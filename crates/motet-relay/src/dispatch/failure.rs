@@ -5,12 +5,13 @@ use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use motet::resilience::Verdict;
 use motet_http::Fault;
 use tokio::time::Instant;
+use url::Url;
 
 use crate::outbound::{ReceiverResponse, SendError};
 use crate::store::FailureClass;
@@ -55,26 +56,88 @@ pub(super) fn cut(mut text: String) -> String {
 /// failed.
 const KNOWN_FOR: Duration = Duration::from_secs(120);
 
-/// The error that keeps relay itself from attempting anything: the error of the last attempt, if it was charged to
-/// relay.
+/// Failures at this number of hosts, without an attempt that got further in between, show that relay itself fails: a host
+/// alone may be the reason, and it is chosen by a tenant.
+const FAILING_HOSTS: usize = 3;
+
+/// The extent of the failure of an attempt that is charged to relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LocalCause {
+    /// Resources that every attempt needs.
+    Machine,
+    /// Possibly this host alone: no route to it, or no answer of a name server.
+    Host(String),
+}
+
+impl LocalCause {
+    pub(super) fn of(error: &SendError, url: &str) -> Self {
+        match error {
+            SendError::Failed { lacks_resources: true, .. } => Self::Machine,
+            _ => Self::at(url),
+        }
+    }
+
+    /// The host of a URL.
+    pub(super) fn at(url: &str) -> Self {
+        let host = Url::parse(url).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
+        Self::Host(host.unwrap_or_default())
+    }
+}
+
+/// The error that keeps relay itself from attempting anything: that of the last attempts, if they were charged to relay.
 #[derive(Debug, Default)]
-pub(super) struct LocalFailure(Mutex<Option<(Instant, String)>>);
+pub(super) struct LocalFailure(Mutex<LocalFailures>);
+
+#[derive(Debug, Default)]
+struct LocalFailures {
+    machine: Option<Instant>,
+    /// The latest failures at different hosts, at most [`FAILING_HOSTS`].
+    hosts: Vec<(Instant, String)>,
+    error: String,
+}
+
+impl LocalFailures {
+    fn is_failing(&self) -> bool {
+        let is_known = |at: &Instant| at.elapsed() < KNOWN_FOR;
+        let hosts = self.hosts.iter().filter(|(at, _)| is_known(at)).count();
+        self.machine.as_ref().is_some_and(is_known) || hosts >= FAILING_HOSTS
+    }
+}
 
 impl LocalFailure {
     /// Notes that an attempt failed because of relay itself.
-    pub(super) fn set(&self, error: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.to_owned()));
+    pub(super) fn set(&self, error: &str, cause: LocalCause) {
+        let mut failures = self.lock();
+        let was_failing = failures.is_failing();
+        match cause {
+            LocalCause::Machine => failures.machine = Some(Instant::now()),
+            LocalCause::Host(host) => {
+                failures.hosts.retain(|(_, known)| *known != host);
+                if failures.hosts.len() == FAILING_HOSTS {
+                    failures.hosts.remove(0);
+                }
+                failures.hosts.push((Instant::now(), host));
+            }
+        }
+        error.clone_into(&mut failures.error);
+        if !was_failing && failures.is_failing() {
+            tracing::error!(error, "deliveries cannot be attempted; relay is not ready");
+        }
     }
 
     /// Notes that an attempt got past the point at which relay itself can fail.
     pub(super) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = LocalFailures::default();
     }
 
     /// The current error, if there is one.
     pub(super) fn current(&self) -> Option<String> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(at, _)| at.elapsed() < KNOWN_FOR).map(|(_, error)| error.clone())
+        let failures = self.lock();
+        failures.is_failing().then(|| failures.error.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LocalFailures> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,15 +184,30 @@ mod tests {
     async fn local_failure_is_forgotten_when_cleared_or_after_its_time() {
         let failure = LocalFailure::default();
         assert_eq!(failure.current(), None);
-        failure.set("no descriptors");
+        failure.set("no descriptors", LocalCause::Machine);
         assert_eq!(failure.current().as_deref(), Some("no descriptors"));
         failure.clear();
         assert_eq!(failure.current(), None);
-        failure.set("no route");
+        failure.set("no memory", LocalCause::Machine);
         tokio::time::advance(KNOWN_FOR - Duration::from_millis(1)).await;
-        assert_eq!(failure.current().as_deref(), Some("no route"));
+        assert_eq!(failure.current().as_deref(), Some("no memory"));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(failure.current(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_at_one_host_are_not_taken_for_those_of_relay() {
+        let failure = LocalFailure::default();
+        let fail = |host: &str| {
+            failure.set("no route", LocalCause::at(&format!("http://{host}:8080/a")));
+            failure.current().is_some()
+        };
+        assert!(!fail("a") && !fail("a") && !fail("b") && !fail("b") && !fail("a"));
+        assert!(fail("c") && fail("a"));
+        failure.clear();
+        assert!(!fail("a") && !fail("b"));
+        tokio::time::advance(KNOWN_FOR).await;
+        assert!(!fail("c") && !fail("d") && fail("e"));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod attempt;
 mod backoff;
 mod failure;
 mod lanes;
+mod replays;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -25,6 +26,7 @@ use self::admission::Admission;
 use self::attempt::{Attempts, FollowUp};
 use self::failure::{catch_panic, log_panic};
 use self::lanes::{Grant, LaneTrust, Lanes};
+pub(crate) use self::replays::ReplayDriver;
 use crate::clock::{Clock, Millis, millis};
 use crate::config::{Config, InFlight};
 use crate::ids::IdKind;

@@ -9,6 +9,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::future::Future;
+use std::io;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
@@ -18,6 +19,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use motet::task::{Scope, timeout, timeout_at};
 use motet_http::{Body, ClientConfigError, Connections, Fault, ReceivedBody, Versions, retry_after};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -82,17 +84,24 @@ impl UnreadBody {
 pub(crate) enum SendError {
     #[error("cannot send a request to the URL: {0}")]
     Url(http::Error),
+    #[error("cannot send the headers of the endpoint: {0}")]
+    Headers(http::Error),
     #[error("no response within {} ms", .0.as_millis())]
     HeadersTimeout(Duration),
     #[error("{message}")]
-    Failed { message: String, fault: Fault },
+    Failed {
+        message: String,
+        fault: Fault,
+        /// `true` if the process or the machine lacks descriptors or memory, so that no request can be sent.
+        lacks_resources: bool,
+    },
 }
 
 impl SendError {
     /// Returns whether the receiver, the settings or this process caused the failure.
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::Url(_) => Fault::Settings,
+            Self::Url(_) | Self::Headers(_) => Fault::Settings,
             Self::HeadersTimeout(_) => Fault::Remote,
             Self::Failed { fault, .. } => *fault,
         }
@@ -183,6 +192,7 @@ impl Outbound {
                     return sent.map_err(|error| SendError::Failed {
                         message: explain(error.source().unwrap_or(&error)),
                         fault: error.fault(),
+                        lacks_resources: lacks_resources(&error),
                     });
                 }
             }
@@ -232,6 +242,20 @@ async fn read_some(mut body: ReceivedBody, deadline: Instant) -> Vec<u8> {
         }
     }
     begun
+}
+
+/// Returns `true` if a cause of the error is that the process or the machine lacks descriptors or memory.
+fn lacks_resources(error: &(dyn Error + 'static)) -> bool {
+    const LACKS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if code.is_some_and(|code| LACKS.iter().any(|lack| lack.raw_os_error() == code)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Formats an error with its causes, each of them once.

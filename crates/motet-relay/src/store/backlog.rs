@@ -14,6 +14,8 @@ pub(super) enum Counted {
     /// The rows of `due`.
     Pending,
     Dead,
+    /// The rows of `due` that a replay made.
+    Replayed,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +27,10 @@ impl Backlogs {
         let mut counted = HashMap::new();
         for (of, sql) in [
             (Counted::Pending, "SELECT endpoint_seq, count(*) FROM due GROUP BY endpoint_seq"),
+            (
+                Counted::Replayed,
+                "SELECT endpoint_seq, count(*) FROM due WHERE is_replay = 1 GROUP BY endpoint_seq",
+            ),
             (
                 Counted::Dead,
                 "SELECT endpoint_seq, count(*) FROM deliveries INDEXED BY deliveries_dead
@@ -75,6 +81,24 @@ impl<'a> BacklogChanges<'a> {
     /// Returns the number of pending deliveries of an endpoint.
     pub(super) fn of(&self, endpoint: i64) -> u64 {
         self.backlogs.of(Counted::Pending, endpoint)
+    }
+
+    /// Returns the number of deliveries of an endpoint that a replay made and that are not attempted yet.
+    pub(super) fn replayed(&self, endpoint: i64) -> u64 {
+        self.backlogs.of(Counted::Replayed, endpoint)
+    }
+
+    /// Forgets the replayed deliveries of an endpoint whose rows are being deleted.
+    pub(super) fn forget_replayed(&mut self, endpoint: i64) {
+        let replayed = i64::try_from(self.replayed(endpoint)).unwrap_or(i64::MAX);
+        self.add(Counted::Replayed, endpoint, -replayed);
+    }
+
+    /// Returns the endpoints with fewer replayed deliveries than before.
+    pub(super) fn freed(&self) -> impl Iterator<Item = i64> {
+        let is_freed =
+            |(counted, _, change): &&(Counted, i64, i64)| *counted == Counted::Replayed && *change < 0;
+        self.done.iter().filter(is_freed).map(|(_, endpoint, _)| *endpoint)
     }
 
     /// Changes the number of these deliveries of an endpoint.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::backlog::{Backlogs, Counted};
 use super::damage::readable;
@@ -15,13 +16,13 @@ use super::listing::Walk;
 use super::policy::{self, EndpointPolicy, PolicyChange, TextsChange};
 use super::quotas::{Quota, QuotaExceeded};
 use super::routes::{parse_patterns, split};
-use super::{HoldReason, Store, StoreError, StoreShared, TenantSeq, Tx, Wake};
+use super::{HoldReason, OnceKey, Store, StoreError, StoreShared, TenantSeq, Tx, Wake, tenants};
 use crate::clock::{Millis, millis};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 
 /// How an endpoint receives its events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndpointKind {
     /// An HTTP request per event.
@@ -187,6 +188,11 @@ impl OldSecrets {
         self.0.iter().filter(move |(until, _)| *until > due_now).map(|(_, secret)| secret)
     }
 
+    /// Returns when the last of the secrets ends that are valid at this time.
+    pub(crate) fn valid_until(&self, due_now: Millis) -> Option<Millis> {
+        self.0.iter().map(|(until, _)| *until).filter(|until| *until > due_now).max()
+    }
+
     /// Ends the validity of all secrets at `until` or earlier.
     fn end_by(&mut self, until: Millis, due_now: Millis) {
         for (end, _) in &mut self.0 {
@@ -213,15 +219,37 @@ impl Store {
         tenant: TenantSeq,
         new: NewEndpoint,
     ) -> Result<EndpointRow, StoreError> {
+        self.create_endpoint_once(tenant, new, None).await
+    }
+
+    /// Creates an endpoint of the tenant once for all requests with the key.
+    ///
+    /// # Errors
+    /// [`StoreError::NoTenant`]; [`StoreError::UidTaken`].
+    pub(crate) async fn create_endpoint_once(
+        &self,
+        tenant: TenantSeq,
+        new: NewEndpoint,
+        once: Option<OnceKey>,
+    ) -> Result<EndpointRow, StoreError> {
         self.write(1, move |tx| {
-            let routes = tx.routes.of(tx.connection, tenant)?;
-            if let Some(max) = routes.policy.endpoints_max
-                && routes.endpoints().len() >= max.get() as usize
+            if let Some(once) = &once
+                && let Some(known) = once.find(tx, Some(tenant))?
+                && let Some(row) = find(tx.connection, tenant, known)?
             {
-                let (quota, limit) = (Quota::Endpoints, max.get().into());
+                return Ok(row);
+            }
+            // Not by the routes: they would be loaded again after each endpoint.
+            let max = tx.routes.policy(tx.connection, tenant)?.endpoints_max();
+            let count = "SELECT count(*) FROM endpoints INDEXED BY endpoints_by_tenant
+                 WHERE tenant_seq = ?1 AND deleted_at IS NULL";
+            let known: u32 = tx.connection.prepare_cached(count)?.query_row([tenant], |row| row.get(0))?;
+            if known >= max {
+                let (quota, limit) = (Quota::Endpoints, max.into());
                 return Err(StoreError::Quota(QuotaExceeded { quota, limit, retry_after: None }));
             }
             check_uid(tx.connection, tenant, new.uid.as_deref(), None)?;
+            tx.space.check_row(tx.connection)?;
             step_counters(tx)?;
             let row = EndpointRow {
                 seq: 0,
@@ -256,7 +284,7 @@ impl Store {
                     row.url,
                     row.description,
                     policy::write_metadata(&row.metadata)?,
-                    policy::write(&row.headers)?,
+                    policy::write_headers(&row.headers)?,
                     join(&row.patterns),
                     row.channels.join(" "),
                     policy::write(&row.policy)?,
@@ -264,8 +292,12 @@ impl Store {
                     row.secret.expose(),
                     tx.wall
                 ])?;
-            tx.routes.invalidate(tenant);
-            Ok(EndpointRow { seq: tx.connection.last_insert_rowid(), ..row })
+            let seq = tx.connection.last_insert_rowid();
+            tx.routes.follow(tx.connection, tenant, seq)?;
+            if let Some(once) = &once {
+                once.remember(tx, Some(tenant), seq)?;
+            }
+            Ok(EndpointRow { seq, ..row })
         })
         .await
     }
@@ -364,9 +396,14 @@ impl Store {
         change: EndpointChange,
     ) -> Result<Option<UpdatedEndpoint>, StoreError> {
         self.write(1, move |tx| {
+            // The tenant may have been deleted since the request began.
+            tenants::policy_of(tx.connection, tenant)?;
             let Some(mut row) = find(tx.connection, tenant, seq)? else { return Ok(None) };
             let was_on = row.is_on();
-            let is_another = change.url.is_some() || change.secret.is_some() || change.enabled.is_some();
+            // Only a change: otherwise a client could reset the breaker and the pauses of its endpoint at will.
+            let is_another = change.url.as_ref().is_some_and(|url| *url != row.url)
+                || change.secret.as_ref().is_some_and(|secret| *secret != row.secret)
+                || change.enabled.is_some_and(|enabled| enabled != row.enabled || row.held.is_some());
             let url_changed = change.url.as_ref().is_some_and(|url| *url != row.url);
             if url_changed && row.held == Some(HoldReason::Failing) {
                 // The failures were those of the old URL.
@@ -417,7 +454,7 @@ impl Store {
                     row.url,
                     row.description,
                     policy::write_metadata(&row.metadata)?,
-                    policy::write(&row.headers)?,
+                    policy::write_headers(&row.headers)?,
                     join(&row.patterns),
                     row.channels.join(" "),
                     policy::write(&row.policy)?,
@@ -426,7 +463,7 @@ impl Store {
                     row.old_secrets.stored(),
                     row.updated_at
                 ])?;
-            tx.routes.invalidate(tenant);
+            tx.routes.follow(tx.connection, tenant, seq)?;
             // If the change enables the endpoint, its deliveries are due at once.
             tx.wake(tenant, seq, Wake::Due(tx.due_now));
             let switched = (row.is_on() != was_on).then_some(row.is_on());
@@ -457,13 +494,20 @@ impl Store {
     /// Returns `false` if there is no such endpoint.
     pub(crate) async fn delete_endpoint(&self, tenant: TenantSeq, seq: i64) -> Result<bool, StoreError> {
         self.write(1, move |tx| {
-            let changed = tx.connection.execute(
-                "UPDATE endpoints SET deleted_at = ?3, enabled = 0
-                 WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL",
-                params![tenant, seq, tx.wall],
-            )?;
+            // Nothing names an endpoint without deliveries: otherwise endpoints that are created and deleted in turn
+            // would fill the store.
+            let unused = "DELETE FROM endpoints WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL
+                 AND NOT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_by_endpoint WHERE endpoint_seq = ?2)";
+            // Without the secrets, and without the columns that may be large.
+            let used = "UPDATE endpoints SET deleted_at = ?3, enabled = 0, uid = NULL, description = '', metadata = '{}',
+                     headers = '{}', patterns = '', channels = '', policy = '{}', secret = '', old_secrets = ''
+                 WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL";
+            let mut changed = tx.connection.prepare_cached(unused)?.execute(params![tenant, seq])?;
+            if changed == 0 {
+                changed = tx.connection.prepare_cached(used)?.execute(params![tenant, seq, tx.wall])?;
+            }
             if changed == 1 {
-                tx.routes.invalidate(tenant);
+                tx.routes.follow(tx.connection, tenant, seq)?;
                 tx.wake(tenant, seq, Wake::Deleted);
             }
             Ok(changed == 1)
@@ -478,11 +522,21 @@ impl Store {
         self.shared.readers.read(move |connection| backlogs(connection, &shared, limit, now)).await
     }
 
-    /// Returns all endpoints with their backlogs, read by the reader of the metrics.
-    pub(crate) async fn all_backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
+    /// Returns the backlogs of all endpoints by their numbers, read by the reader of the metrics.
+    pub(crate) async fn all_backlogs(&self) -> Result<Vec<(i64, Backlog)>, StoreError> {
         let now = self.clock().due_now();
         let shared = Arc::clone(&self.shared);
-        self.shared.metrics_reader.read(move |connection| backlogs(connection, &shared, i64::MAX, now)).await
+        let read = move |connection: &Connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT seq FROM endpoints WHERE deleted_at IS NULL ORDER BY seq DESC")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.map(|seq| {
+                let seq = seq?;
+                Ok((seq, readable_backlog(connection, &shared, seq, now)?))
+            })
+            .collect()
+        };
+        self.shared.metrics_reader.read(read).await
     }
 }
 
@@ -512,13 +566,23 @@ fn backlogs(
     let rows = statement.query_and_then([limit], from_row)?;
     rows.map(|row| {
         let row = row?;
-        let backlog = readable(backlog(connection, &shared.backlogs, row.seq, now))?.unwrap_or_else(|why| {
-            shared.damage.note(&why);
-            Backlog::default()
-        });
+        let backlog = readable_backlog(connection, shared, row.seq, now)?;
         Ok((row, backlog))
     })
     .collect()
+}
+
+/// Returns the backlog of an endpoint; if it cannot be read, an empty one.
+fn readable_backlog(
+    connection: &Connection,
+    shared: &StoreShared,
+    seq: i64,
+    now: Millis,
+) -> Result<Backlog, StoreError> {
+    Ok(readable(backlog(connection, &shared.backlogs, seq, now))?.unwrap_or_else(|why| {
+        shared.damage.note(&why);
+        Backlog::default()
+    }))
 }
 
 fn backlog(
@@ -565,7 +629,11 @@ fn check_uid(
     if found.is_some() && found != own { Err(StoreError::UidTaken(uid.to_owned())) } else { Ok(()) }
 }
 
-fn find(connection: &Connection, tenant: TenantSeq, seq: i64) -> Result<Option<EndpointRow>, StoreError> {
+pub(super) fn find(
+    connection: &Connection,
+    tenant: TenantSeq,
+    seq: i64,
+) -> Result<Option<EndpointRow>, StoreError> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM endpoints WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL"

@@ -29,6 +29,17 @@ pub(crate) enum StoreError {
     /// The tenant does not exist, or was deleted.
     #[error("the tenant does not exist")]
     NoTenant,
+    /// The data of the event was erased.
+    #[error("the event was erased, so it cannot be sent")]
+    Erased,
+    /// The tenant does not have the endpoint, or it was deleted.
+    #[error("the endpoint does not exist")]
+    NoEndpoint,
+    /// The tenant has this number of running replays, which is the limit.
+    #[error(
+        "the tenant has {0} running replays, which is the limit; cancel one, or wait until one has finished"
+    )]
+    TooManyReplays(usize),
     /// An endpoint of the tenant has this uid already.
     #[error("the tenant has an endpoint with the uid {0:?} already")]
     UidTaken(String),
@@ -41,6 +52,12 @@ pub(crate) enum StoreError {
     /// Another tenant has this id already.
     #[error("there is a tenant with the id {0:?} already")]
     TenantTaken(String),
+    /// An operator has paused the endpoint.
+    #[error("the endpoint was paused with a key of all tenants, and is resumed with one")]
+    PausedByOperator,
+    /// The key of the request is no longer valid.
+    #[error("the API key of this request was revoked or has expired")]
+    KeyEnded,
     /// The store is closed or closing.
     #[error("the store is closed")]
     Closed,

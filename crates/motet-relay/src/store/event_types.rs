@@ -119,6 +119,9 @@ impl Store {
                 },
             };
             change.apply(&mut row);
+            if is_new {
+                tx.space.check_row(tx.connection)?;
+            }
             row.updated_at = tx.wall;
             let schemas = row.schemas.as_ref().map(policy::write).transpose()?;
             if let Some(bytes) = schemas.as_ref().map(String::len).filter(|bytes| *bytes > MAX_SCHEMA_BYTES) {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::damage::{newest_first, readable};
-use super::deliveries::{insert_pending, insert_skipped};
+use super::deliveries::{DueCause, insert_pending, insert_skipped};
 use super::listing::{EventFilter, ListPage, ScanBudget};
 use super::quotas::QuotaExceeded;
 use super::routes::{RouteVerdict, split};
@@ -29,7 +29,7 @@ const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Clients create a key with this prefix for every request, to repeat it safely. They repeat it within seconds, so a
 /// longer time would only make the store larger.
-const GENERATED_KEY: &str = "auto_";
+pub(super) const GENERATED_KEY: &str = "auto_";
 const GENERATED_KEY_WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// Removes expired keys with each new key, and several at once so that their number shrinks. The limit is a literal,
@@ -71,9 +71,9 @@ impl NewEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Published {
     /// The event was stored with this number of deliveries.
-    Accepted { event: i64, deliveries: i64 },
+    Accepted { event: i64, deliveries: i64, created_at: Millis },
     /// This event has been stored under this key before.
-    Replayed { event: i64, deliveries: i64 },
+    Replayed { event: i64, deliveries: i64, created_at: Millis },
     /// Another event has been stored under this key before.
     Conflict { event: i64 },
     /// The tenant has an event with this uid already.
@@ -88,10 +88,18 @@ pub(crate) struct EventRow {
     pub(crate) tenant: TenantSeq,
     pub(crate) uid: Option<String>,
     pub(crate) event_type: String,
+    /// JSON; empty if the event was erased.
     pub(crate) data: Vec<u8>,
     pub(crate) channels: Vec<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) created_at: Millis,
+}
+
+impl EventRow {
+    /// Returns `true` if the data of the event was erased.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.data.is_empty()
+    }
 }
 
 /// Maximum size of the data of a page of events; the first event may have more.
@@ -108,6 +116,7 @@ impl Store {
     ) -> Result<Vec<Published>, StoreError> {
         let weight = events.iter().map(|event| self.rows_of(tenant, event)).sum();
         let bytes = events.iter().map(|event| event.data.get().len()).sum();
+        let events: Vec<_> = events.into_iter().map(HashedEvent::new).collect();
         let published = self.write(weight, move |tx| {
             tx.space.check(tx.connection, bytes)?;
             events.iter().map(|event| publish(tx, tenant, event)).collect()
@@ -118,6 +127,25 @@ impl Store {
             self.rebuild_indexes_soon().await?;
         }
         published
+    }
+
+    /// Stores an event with one delivery, to an endpoint of the tenant whatever its filter is. The first attempt is shown as
+    /// asked for.
+    ///
+    /// # Errors
+    /// [`StoreError::NoEndpoint`].
+    pub(crate) async fn publish_to(
+        &self,
+        tenant: TenantSeq,
+        endpoint: i64,
+        event: NewEvent,
+    ) -> Result<Published, StoreError> {
+        let event = HashedEvent::new(event);
+        self.write(2, move |tx| {
+            tx.space.check(tx.connection, event.event.data.get().len())?;
+            publish_to(tx, tenant, endpoint, &event)
+        })
+        .await
     }
 
     /// Estimates how many rows an event takes, including its deliveries. The events of one call of [`Store::publish`]
@@ -219,11 +247,33 @@ pub(super) fn of_tenant(tenant: Option<TenantSeq>) -> &'static str {
     }
 }
 
-fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Published, StoreError> {
-    let content = content_hash(event.event_type.as_str(), event.data.get().as_bytes());
-    let hash = request_hash(&content, event);
-    if let Some(key) = &event.idempotency_key
-        && let Some(known) = known_key(tx, tenant, key, &hash, event)?
+/// An event with the hashes that the writer needs. They are computed before the event waits for the writer, in which all
+/// other writes would wait for them.
+struct HashedEvent {
+    event: NewEvent,
+    /// Of the content, for the checksum.
+    content: [u8; 32],
+    /// The idempotency key, and the hash by which a repeated request is recognised.
+    key: Option<(String, [u8; 32])>,
+}
+
+impl HashedEvent {
+    fn new(event: NewEvent) -> Self {
+        let content = content_hash(event.event_type.as_str(), event.data.get().as_bytes());
+        let key = event.idempotency_key.clone().map(|key| (key, request_hash(&event)));
+        Self { event, content, key }
+    }
+}
+
+fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, hashed: &HashedEvent) -> Result<Published, StoreError> {
+    let HashedEvent { event, content, key } = hashed;
+    let routes = tx.routes.of(tx.connection, tenant)?;
+    // Before the event is compared with stored events: a repeated request costs the writer as much as a new one.
+    if let Err(exceeded) = tx.admit_request(tenant, &routes) {
+        return Ok(Published::Refused(exceeded));
+    }
+    if let Some((key, hash)) = key
+        && let Some(known) = known_key(tx, tenant, key, hash)?
     {
         return Ok(known);
     }
@@ -232,10 +282,64 @@ fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Publi
     {
         return Ok(Published::Duplicate { event: known });
     }
-    let routes = tx.routes.of(tx.connection, tenant)?;
     if let Err(exceeded) = tx.admit(tenant, &routes, event.data.get().len()) {
         return Ok(Published::Refused(exceeded));
     }
+    let seq = store_event(tx, tenant, event, content)?;
+    let mut deliveries = 0;
+    for (endpoint, verdict) in routes.matching(event) {
+        match verdict {
+            RouteVerdict::Deliver => {
+                insert_pending(tx, tenant, seq, endpoint, DueCause::Request)?;
+                deliveries += 1;
+            }
+            RouteVerdict::Skip(reason) => insert_skipped(tx, tenant, seq, endpoint, reason)?,
+        }
+    }
+    if let Some((key, hash)) = key {
+        remember_key(tx, tenant, key, hash, seq, deliveries)?;
+    }
+    Ok(Published::Accepted { event: seq, deliveries, created_at: tx.wall })
+}
+
+/// Stores an event that is sent to one endpoint only, whatever the filter of the endpoint is.
+fn publish_to(
+    tx: &mut Tx<'_>,
+    tenant: TenantSeq,
+    endpoint: i64,
+    hashed: &HashedEvent,
+) -> Result<Published, StoreError> {
+    let HashedEvent { event, content, key } = hashed;
+    let routes = tx.routes.of(tx.connection, tenant)?;
+    if !routes.endpoints().any(|known| known == endpoint) {
+        return Err(StoreError::NoEndpoint);
+    }
+    if let Err(exceeded) = tx.admit_request(tenant, &routes) {
+        return Ok(Published::Refused(exceeded));
+    }
+    if let Some((key, hash)) = key
+        && let Some(known) = known_key(tx, tenant, key, hash)?
+    {
+        return Ok(known);
+    }
+    if let Err(exceeded) = tx.admit(tenant, &routes, event.data.get().len()) {
+        return Ok(Published::Refused(exceeded));
+    }
+    let seq = store_event(tx, tenant, event, content)?;
+    insert_pending(tx, tenant, seq, endpoint, DueCause::Manual)?;
+    if let Some((key, hash)) = key {
+        remember_key(tx, tenant, key, hash, seq, 1)?;
+    }
+    Ok(Published::Accepted { event: seq, deliveries: 1, created_at: tx.wall })
+}
+
+/// Stores an event without its deliveries. Returns its number.
+fn store_event(
+    tx: &mut Tx<'_>,
+    tenant: TenantSeq,
+    event: &NewEvent,
+    content: &[u8; 32],
+) -> Result<i64, StoreError> {
     step_counters(tx)?;
     tx.connection
         .prepare_cached(
@@ -251,7 +355,7 @@ fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Publi
             event.tags.join(" "),
             event.keep_ms,
             tx.wall,
-            checksum(&content, tx.wall)
+            checksum(content, tx.wall)
         ])?;
     let seq = tx.connection.last_insert_rowid();
     let wall = tx.wall;
@@ -266,20 +370,7 @@ fn publish(tx: &mut Tx<'_>, tenant: TenantSeq, event: &NewEvent) -> Result<Publi
         created_at: wall,
     });
     tx.counts.accepted(tenant);
-    let mut deliveries = 0;
-    for (endpoint, verdict) in routes.matching(event) {
-        match verdict {
-            RouteVerdict::Deliver => {
-                insert_pending(tx, tenant, seq, endpoint)?;
-                deliveries += 1;
-            }
-            RouteVerdict::Skip(reason) => insert_skipped(tx, tenant, seq, endpoint, reason)?,
-        }
-    }
-    if let Some(key) = &event.idempotency_key {
-        remember_key(tx, tenant, key, &hash, seq, deliveries)?;
-    }
-    Ok(Published::Accepted { event: seq, deliveries })
+    Ok(seq)
 }
 
 /// Leaves a gap in the counters of rows that have public identifiers, so that no identifier is used twice. Not done at
@@ -320,22 +411,32 @@ fn checksum(content: &[u8; 32], created_at: Millis) -> i64 {
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Returns the hash of all that a client sent, by which a repeated request is recognised.
-fn request_hash(content: &[u8; 32], event: &NewEvent) -> [u8; 32] {
-    if event.uid.is_none() && event.channels.is_empty() && event.tags.is_empty() {
-        return *content;
-    }
+/// Returns the checksum of the row of an erased event: that of an event without data, which no client can send. It shows
+/// that a row without data was erased, and is not damaged.
+pub(super) fn checksum_of_erased(event_type: &str, created_at: Millis) -> i64 {
+    checksum(&content_hash(event_type, b""), created_at)
+}
+
+/// Returns the hash of all that a client sent, by which a repeated request is recognised. It does not depend on how the
+/// data is written: encoders differ in the order of keys and in white space.
+fn request_hash(event: &NewEvent) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update(content);
-    // None of these texts contains a line break or a space.
-    for text in [event.uid.as_deref().unwrap_or_default(), &event.channels.join(" "), &event.tags.join(" ")] {
+    let (channels, tags) = (event.channels.join(" "), event.tags.join(" "));
+    // None of these texts contains a line break, and the data is last.
+    for text in [event.event_type.as_str(), event.uid.as_deref().unwrap_or_default(), &channels, &tags] {
         hash.update(text);
         hash.update(b"\n");
     }
+    let data = event.data.get();
+    hash.update(json::canonical(data).unwrap_or_else(|| data.as_bytes().to_owned()));
     hash.finalize().into()
 }
 
-fn find_uid(connection: &Connection, tenant: TenantSeq, uid: &str) -> Result<Option<i64>, StoreError> {
+pub(super) fn find_uid(
+    connection: &Connection,
+    tenant: TenantSeq,
+    uid: &str,
+) -> Result<Option<i64>, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT seq FROM events WHERE tenant_seq = ?1 AND uid = ?2")?;
     Ok(statement.query_row(params![tenant, uid], |row| row.get(0)).optional()?)
@@ -346,41 +447,24 @@ fn known_key(
     tenant: TenantSeq,
     key: &str,
     hash: &[u8; 32],
-    new: &NewEvent,
 ) -> Result<Option<Published>, StoreError> {
-    let known: Option<([u8; 32], i64, i64)> = tx
+    let known: Option<([u8; 32], i64, i64, Option<Millis>)> = tx
         .connection
         .prepare_cached(
-            "SELECT hash, event_seq, deliveries FROM idempotency
-             WHERE tenant_seq = ?1 AND key = ?2 AND expires_at > ?3",
+            "SELECT i.hash, i.event_seq, i.deliveries, e.created_at FROM idempotency i
+             LEFT JOIN events e ON e.seq = i.event_seq
+             WHERE i.tenant_seq = ?1 AND i.key = ?2 AND i.expires_at > ?3",
         )?
-        .query_row(params![tenant, key, tx.due_now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row(params![tenant, key, tx.due_now], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
         .optional()?;
-    let Some((known_hash, event, deliveries)) = known else { return Ok(None) };
-    Ok(Some(if known_hash == *hash || is_same_event(tx, event, new)? {
-        Published::Replayed { event, deliveries }
+    let Some((known_hash, event, deliveries, created_at)) = known else { return Ok(None) };
+    Ok(Some(if known_hash == *hash {
+        Published::Replayed { event, deliveries, created_at: created_at.unwrap_or(tx.wall) }
     } else {
         Published::Conflict { event }
     }))
-}
-
-/// Returns `true` if a stored event equals the new one apart from how its data is written: encoders differ in the
-/// order of keys and in white space.
-fn is_same_event(tx: &Tx<'_>, stored: i64, new: &NewEvent) -> Result<bool, StoreError> {
-    type Stored = (String, Option<Vec<u8>>, Option<String>, String, String);
-    let row: Option<Stored> = tx
-        .connection
-        .prepare_cached("SELECT type, data, uid, channels, tags FROM events WHERE seq = ?1")?
-        .query_row([stored], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
-        .optional()?;
-    // An event that is deleted, erased or damaged is not equal.
-    let Some((event_type, Some(data), uid, channels, tags)) = row else { return Ok(false) };
-    let Ok(data) = std::str::from_utf8(&data) else { return Ok(false) };
-    Ok(event_type == new.event_type.as_str()
-        && uid == new.uid
-        && channels == new.channels.join(" ")
-        && tags == new.tags.join(" ")
-        && json::is_same_value(data, new.data.get()))
 }
 
 fn remember_key(
@@ -427,7 +511,7 @@ pub(super) fn from_row(row: &Row<'_>) -> Result<EventRow, StoreError> {
         event_type: row.get(1)?,
         tenant: row.get(2)?,
         uid: row.get(3)?,
-        data: row.get(4)?,
+        data: row.get::<_, Option<Vec<u8>>>(4)?.unwrap_or_default(),
         channels: split(text(5)?),
         tags: split(text(6)?),
         created_at: row.get(7)?,

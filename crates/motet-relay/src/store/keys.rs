@@ -14,9 +14,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Store, StoreError, TenantSeq, Tx};
+use super::quotas::{Quota, QuotaExceeded};
+use super::{Store, StoreError, TenantSeq, Tx, policy, tenants};
 use crate::access::{KeyScope, KeyScopes};
-use crate::clock::Millis;
+use crate::clock::{Millis, rfc3339};
 
 pub(crate) type KeyHash = [u8; 32];
 
@@ -34,6 +35,9 @@ const UPKEEP: Duration = Duration::from_secs(60);
 /// Maximum number of last uses in a commit, so that other writes do not wait for them.
 const USES_PER_COMMIT: usize = 200;
 
+/// Number of revoked and expired keys of a tenant that are kept for lists.
+const KEPT_ENDED: usize = 1_000;
+
 /// A key to be stored.
 #[derive(Debug, Clone)]
 pub(crate) struct NewKey {
@@ -44,6 +48,40 @@ pub(crate) struct NewKey {
     pub(crate) scopes: KeyScopes,
     pub(crate) name: String,
     pub(crate) expires_at: Option<Millis>,
+}
+
+/// The sender of a request that creates a key or a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Creator {
+    /// The owner of the data directory.
+    Owner,
+    /// A client with this key.
+    Key {
+        id: String,
+        /// The key's tenant. `None`: all tenants.
+        tenant: Option<TenantSeq>,
+    },
+}
+
+impl Creator {
+    /// The only tenant that the creator may create keys for, if there is one.
+    fn tenant(&self) -> Option<TenantSeq> {
+        match self {
+            Self::Owner => None,
+            Self::Key { tenant, .. } => *tenant,
+        }
+    }
+
+    /// Checks that the creator's key is still valid, and returns its time of expiry. Must be called in the job that
+    /// stores what it creates: the key may have been revoked after the request was authenticated.
+    pub(super) fn check(&self, tx: &Tx<'_>) -> Result<Option<Millis>, StoreError> {
+        let Self::Key { id, .. } = self else { return Ok(None) };
+        let select = "SELECT expires_at FROM api_keys
+             WHERE id = ?1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)";
+        let mut statement = tx.connection.prepare_cached(select)?;
+        let found = statement.query_row(params![id, tx.wall], |row| row.get(0)).optional()?;
+        found.ok_or(StoreError::KeyEnded)
+    }
 }
 
 /// A stored key.
@@ -214,7 +252,7 @@ impl KeyRing {
     }
 
     /// Ends the responses of keys that have expired.
-    fn end_expired(&self, now: Millis) {
+    pub(crate) fn end_expired(&self, now: Millis) {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let is_expired = |key: &&Arc<ValidKey>| key.expires_at.is_some_and(|at| at <= now);
         let expired: Vec<_> = keys.values().filter(is_expired).map(Arc::clone).collect();
@@ -249,23 +287,37 @@ impl Store {
         self.shared.readers.read(move |connection| Ok(connection.prepare(any)?.exists([admin])?)).await
     }
 
-    /// Adds a key; earlier keys stay valid. `within` is the only tenant that the caller may create keys for, if there is
-    /// one: it is the tenant of a key that names none. Returns `None` if another key has the id.
+    /// Adds a key; earlier keys stay valid. A key that names no tenant belongs to the tenant of its creator, and a key
+    /// without an expiry expires with its creator's key. Returns `None` if another key has the id.
     ///
     /// # Errors
-    /// [`StoreError::NoTenant`] if the tenant does not exist, or is another one than `within`.
+    /// [`StoreError::NoTenant`] if the tenant does not exist, or the creator may not create keys for it;
+    /// [`StoreError::KeyEnded`]; [`StoreError::Invalid`] if the key would be valid for longer than its creator's.
     pub(crate) async fn add_key(
         &self,
-        new: NewKey,
-        within: Option<TenantSeq>,
+        mut new: NewKey,
+        creator: Creator,
     ) -> Result<Option<KeyRow>, StoreError> {
         self.write(1, move |tx| {
+            let within = creator.tenant();
+            if let Some(end) = creator.check(tx)?
+                && *new.expires_at.get_or_insert(end) > end
+            {
+                return Err(StoreError::Invalid(format!(
+                    "expires_at is after the expiry of the key that creates it, {}",
+                    rfc3339(end)
+                )));
+            }
             let tenant = match &new.tenant {
                 Some(id) => Some(find_tenant(tx.connection, id)?),
                 None => within,
             };
             if within.is_some() && tenant != within {
                 return Err(StoreError::NoTenant);
+            }
+            limit_keys(tx, tenant)?;
+            if creator != Creator::Owner {
+                tx.space.check_row(tx.connection)?;
             }
             let insert = "INSERT INTO api_keys (id, hash, tenant_seq, scopes, name, created_at, expires_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING";
@@ -394,6 +446,36 @@ pub(crate) async fn keep_keys_up(store: Store) {
             tracing::warn!(%error, "cannot store the last uses of API keys; relay tries again in a minute");
         }
     }
+}
+
+/// Checks that the tenant, or all of relay, may have another key, and removes its oldest rows of keys that are no longer
+/// valid: lists show them, but their number must be limited.
+///
+/// # Errors
+/// [`StoreError::Quota`].
+fn limit_keys(tx: &mut Tx<'_>, tenant: Option<TenantSeq>) -> Result<(), StoreError> {
+    let max = match tenant {
+        Some(tenant) => tenants::policy_of(tx.connection, tenant)?.keys_max(),
+        None => policy::KEYS_MAX,
+    };
+    let valid = "SELECT count(*) FROM api_keys INDEXED BY api_keys_by_tenant
+         WHERE tenant_seq IS ?1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)";
+    let mut valid = tx.connection.prepare_cached(valid)?;
+    if valid.query_row(params![tenant, tx.wall], |row| row.get::<_, u32>(0))? >= max {
+        let (quota, limit) = (Quota::Keys, max.into());
+        return Err(StoreError::Quota(QuotaExceeded { quota, limit, retry_after: None }));
+    }
+    let remove = "DELETE FROM api_keys WHERE seq IN
+         (SELECT seq FROM api_keys INDEXED BY api_keys_by_tenant
+          WHERE tenant_seq IS ?1 AND (revoked_at IS NOT NULL OR expires_at <= ?2)
+          ORDER BY seq DESC LIMIT -1 OFFSET ?3) RETURNING id";
+    let mut remove = tx.connection.prepare_cached(remove)?;
+    let mut removed = remove.query(params![tenant, tx.wall, KEPT_ENDED])?;
+    while let Some(row) = removed.next()? {
+        // An expired key is still in memory.
+        tx.key_changes.push(KeyChange::Revoked(row.get(0)?));
+    }
+    Ok(())
 }
 
 /// Returns `true` if another key may do everything, in all tenants, now.

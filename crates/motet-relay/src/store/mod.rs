@@ -14,6 +14,7 @@ mod checkpoint;
 mod damage;
 mod deliveries;
 mod endpoints;
+mod erasure;
 mod error;
 mod event_types;
 mod events;
@@ -21,9 +22,11 @@ mod follow;
 mod keys;
 mod listing;
 mod lock;
+mod once;
 mod policy;
 mod quotas;
 mod readers;
+mod replays;
 mod rollups;
 mod routes;
 mod schema;
@@ -58,31 +61,42 @@ pub(crate) use self::deliveries::{
 pub(crate) use self::endpoints::{
     Backlog, EndpointChange, EndpointKind, EndpointRow, NewEndpoint, UpdatedEndpoint,
 };
+pub(crate) use self::erasure::EventName;
 pub(crate) use self::error::StoreError;
 pub(crate) use self::event_types::{EventTypeChange, EventTypePut, EventTypeRow, EventTypeWrite};
 pub(crate) use self::events::{EventRow, NewEvent, Published};
 pub(crate) use self::follow::{EventSource, Follower};
 pub(crate) use self::keys::{
-    KeyHash, KeyRefusal, KeyRevocation, KeyRing, KeyRow, NewKey, ValidKey, hash_key, keep_keys_up,
+    Creator, KeyHash, KeyRefusal, KeyRevocation, KeyRing, KeyRow, NewKey, ValidKey, hash_key, keep_keys_up,
 };
 pub(crate) use self::listing::{EventFilter, ListPage, Walk};
 use self::lock::DirectoryLock;
-pub(crate) use self::policy::{EndpointPolicy, HeaderPrefix, Merge, RequestBody, TenantPolicy};
+pub(crate) use self::once::{OnceKey, OnceKind};
+pub(crate) use self::policy::{
+    EndpointPolicy, HeaderPrefix, Merge, RequestBody, TenantPolicy, effective_rate,
+};
 pub(crate) use self::quotas::{Quota, QuotaExceeded};
 use self::readers::Readers;
+#[cfg(test)]
+pub(crate) use self::replays::ReplayRates;
+use self::replays::ReplaySignal;
+pub(crate) use self::replays::{
+    Cancelled, MissedEvents, NewReplay, PlannedPart, ReplayFilter, ReplayLimits, ReplayMode, ReplayPart,
+    ReplayPartRow, ReplayPlan, ReplayRow, ReplayState, ReplayStep, ReplayWake,
+};
 pub(crate) use self::rollups::EndpointStats;
 pub(crate) use self::sessions::NewSession;
 use self::space::StoreSpace;
 use self::tail::EventTail;
 pub(crate) use self::tail::FeedEvent;
 pub(crate) use self::tenant_names::TenantNames;
-pub(crate) use self::tenants::{NewTenant, PauseTarget, TenantChange, TenantRow, TenantSeq};
+pub(crate) use self::tenants::{NewTenant, PauseTarget, PausedBy, TenantChange, TenantRow, TenantSeq};
 use self::wakes::Wakes;
 pub(crate) use self::wakes::{EndpointWake, Wake};
 pub(crate) use self::writer::MAX_WEIGHT;
 use self::writer::{CommitListeners, Tx, Writer};
 use crate::clock::{Clock, millis};
-use crate::config::AutoDisable;
+use crate::config::{AutoDisable, TenantQuotas};
 use crate::error::OpenError;
 use crate::ids::Ids;
 
@@ -98,6 +112,8 @@ pub(crate) struct StoreOptions {
     pub(crate) longest_delay: Duration,
     /// When failing endpoints are disabled.
     pub(crate) auto_disable: AutoDisable,
+    /// Limits of each tenant whose own policy does not set them.
+    pub(crate) tenant_quotas: TenantQuotas,
 }
 
 /// A handle on the open store. Clones share the store.
@@ -116,6 +132,7 @@ struct StoreShared {
     readers: Readers,
     /// Readers of feeds: a feed that catches up delays neither deliveries nor the API.
     feed_readers: Readers,
+    replay_reader: Readers,
     /// A reader of the metrics only: every client may request the metrics, and no other read waits for them.
     metrics_reader: Readers,
     tail: Arc<EventTail>,
@@ -123,6 +140,7 @@ struct StoreShared {
     names: Arc<TenantNames>,
     keys: Arc<KeyRing>,
     backlogs: Arc<Backlogs>,
+    replays: Arc<ReplaySignal>,
     /// Notified when a tenant was deleted.
     sweep: Notify,
     damage: Arc<Damage>,
@@ -142,6 +160,9 @@ const SWEEP_RETRY: Duration = Duration::from_secs(1);
 const DISPATCH_READERS: usize = 2;
 const READERS: usize = 4;
 const FEED_READERS: usize = 2;
+
+/// Number of reads that the keys of one tenant may run at once: half of the readers.
+pub(crate) const READS_PER_TENANT: usize = READERS / 2;
 
 impl Store {
     /// Opens the store, and creates it if it does not exist. The tasks of the store belong to `scope`, which should
@@ -191,15 +212,25 @@ impl Store {
             damage.note(&why);
         }
         let keys = Arc::new(KeyRing::load(&connection).map_err(|e| OpenError::sql(&database, e))?);
+        let replays = Arc::new(ReplaySignal::default());
         let listeners = CommitListeners {
             wakes: Arc::clone(&wakes),
             tail: Arc::clone(&tail),
             names: Arc::clone(&names),
             keys: Arc::clone(&keys),
             backlogs: Arc::clone(&backlogs),
+            replays: Arc::clone(&replays),
             damage: Arc::clone(&damage),
         };
-        let writer = Writer::start(scope, connection, &database, clock.clone(), listeners, space)?;
+        let writer = Writer::start(
+            scope,
+            connection,
+            &database,
+            clock.clone(),
+            listeners,
+            space,
+            options.tenant_quotas.clone(),
+        )?;
         let readers = |name, max| {
             Readers::open(scope, name, database.clone(), max, &damage)
                 .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
@@ -212,12 +243,14 @@ impl Store {
                 dispatch_readers: readers("dispatch readers", DISPATCH_READERS)?,
                 readers: readers("readers", READERS)?,
                 feed_readers: readers("feed readers", FEED_READERS)?,
+                replay_reader: readers("replay reader", 1)?,
                 metrics_reader: readers("metrics reader", 1)?,
                 tail,
                 wakes,
                 names,
                 keys,
                 backlogs,
+                replays,
                 sweep: Notify::new(),
                 damage: Arc::clone(&damage),
                 auto_disable: options.auto_disable.clone(),
@@ -326,6 +359,7 @@ impl Store {
         self.shared.dispatch_readers.close().await;
         self.shared.readers.close().await;
         self.shared.feed_readers.close().await;
+        self.shared.replay_reader.close().await;
         self.shared.metrics_reader.close().await;
         self.shared.writer.close().await
     }

@@ -6,15 +6,18 @@ use std::num::{NonZeroU32, NonZeroU64};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::StoreError;
+use crate::config::TenantQuotas;
 
 /// The settings of an endpoint; an absent setting is inherited from relay.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EndpointPolicy {
     /// Maximum number of attempts per second.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
     pub(crate) rate: Option<NonZeroU32>,
     /// The body of the requests.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,8 +27,13 @@ pub(crate) struct EndpointPolicy {
     pub(crate) header_prefix: Option<HeaderPrefix>,
 }
 
+/// Returns the rate that applies: an endpoint can lower relay's rate with its own, but not raise it.
+pub(crate) fn effective_rate(own: Option<NonZeroU32>, relay: Option<NonZeroU32>) -> Option<NonZeroU32> {
+    own.into_iter().chain(relay).min()
+}
+
 /// The body of a request to a receiver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RequestBody {
     /// `{"type":..,"timestamp":..,"data":..}`.
@@ -36,7 +44,7 @@ pub(crate) enum RequestBody {
 }
 
 /// The prefix of the headers of a signature.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HeaderPrefix {
     /// `webhook-id`, `webhook-timestamp` and `webhook-signature`, as in Standard Webhooks.
@@ -48,6 +56,10 @@ pub(crate) enum HeaderPrefix {
 
 /// Maximum size of the metadata of a tenant or an endpoint as JSON.
 const MAX_METADATA_BYTES: usize = 4_096;
+
+/// Maximum number of the headers that an endpoint adds to each delivery, and of the bytes of their names and values.
+const MAX_HEADERS: usize = 32;
+const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// A change of an object.
 #[derive(Debug)]
@@ -115,27 +127,60 @@ pub(super) fn write_metadata(metadata: &BTreeMap<String, String>) -> Result<Stri
     Ok(text)
 }
 
-/// The settings of a tenant; an absent setting has no limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Writes the headers of an endpoint as JSON.
+///
+/// The limits are those of the whole: a patch that is small may be merged into headers that are large already.
+///
+/// # Errors
+/// [`StoreError::Invalid`] if there are too many, or they are too large.
+pub(super) fn write_headers(headers: &BTreeMap<String, String>) -> Result<String, StoreError> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS {
+        let entries = headers.len();
+        return Err(StoreError::Invalid(format!(
+            "headers has {entries} entries; at most {MAX_HEADERS} are allowed"
+        )));
+    }
+    if bytes > MAX_HEADER_BYTES {
+        return Err(StoreError::Invalid(format!(
+            "headers has {bytes} bytes of names and values; at most {MAX_HEADER_BYTES} are allowed"
+        )));
+    }
+    write(headers)
+}
+
+/// The settings of a tenant. An absent setting is inherited from relay; by default it has no limit, or the one that it
+/// names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TenantPolicy {
     /// Maximum number of events per second, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
     pub(crate) events_per_second: Option<NonZeroU32>,
     /// Maximum number of events at once; a second's events if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
     pub(crate) events_burst: Option<NonZeroU32>,
     /// Maximum number of events per UTC day.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, minimum = 1)]
     pub(crate) events_per_day: Option<NonZeroU64>,
     /// Maximum number of pending deliveries; events are refused while there are as many.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>, minimum = 1)]
     pub(crate) backlog_max: Option<NonZeroU64>,
-    /// Maximum number of endpoints.
+    /// Maximum number of endpoints; 100 000 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
     pub(crate) endpoints_max: Option<NonZeroU32>,
+    /// Maximum number of valid API keys; 1 000 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub(crate) keys_max: Option<NonZeroU32>,
     /// Maximum size of the data of an event.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
     pub(crate) event_bytes_max: Option<NonZeroU32>,
     /// The body of the requests to the endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +188,34 @@ pub(crate) struct TenantPolicy {
     /// The names of the headers of the signature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) header_prefix: Option<HeaderPrefix>,
+}
+
+/// The limits of a tenant whose policy sets none: rows that no quota of events limits must not fill the store.
+const ENDPOINTS_MAX: u32 = 100_000;
+pub(super) const KEYS_MAX: u32 = 1_000;
+
+impl TenantPolicy {
+    pub(super) fn endpoints_max(&self) -> u32 {
+        self.endpoints_max.map_or(ENDPOINTS_MAX, NonZeroU32::get)
+    }
+
+    pub(super) fn keys_max(&self) -> u32 {
+        self.keys_max.map_or(KEYS_MAX, NonZeroU32::get)
+    }
+
+    /// Returns the settings that apply, with those of relay in place of absent ones.
+    #[must_use]
+    pub(super) fn inherit(self, relay: &TenantQuotas) -> Self {
+        Self {
+            events_per_second: self.events_per_second.or(relay.events_per_second),
+            events_burst: self.events_burst.or(relay.events_burst),
+            events_per_day: self.events_per_day.or(relay.events_per_day),
+            backlog_max: self.backlog_max.or(relay.backlog_max),
+            endpoints_max: self.endpoints_max.or(relay.endpoints_max),
+            event_bytes_max: self.event_bytes_max.or(relay.event_bytes_max),
+            ..self
+        }
+    }
 }
 
 /// Parses a stored JSON value.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
 use super::policy::TenantPolicy;
 use super::{HoldReason, NewEvent, StoreError, TenantSeq, tenants};
+use crate::config::TenantQuotas;
 use crate::pattern::Pattern;
 
 /// The routes of the writer thread. They are never stale, because the writer itself makes every change of an endpoint.
@@ -14,7 +15,11 @@ use crate::pattern::Pattern;
 pub(super) struct Routes {
     /// Loaded with the first event of a tenant.
     loaded: HashMap<TenantSeq, Arc<TenantRoutes>>,
+    /// The tenants whose routes the commit in progress has loaded or discarded.
+    touched: Vec<TenantSeq>,
     fan_out: FanOut,
+    /// The limits of tenants that have none of their own.
+    quotas: TenantQuotas,
 }
 
 /// Estimates how many rows an event takes, which is the weight of its publish in a commit.
@@ -49,24 +54,81 @@ pub(super) struct Route {
 }
 
 impl Routes {
-    pub(super) fn new(fan_out: FanOut) -> Self {
-        Self { loaded: HashMap::new(), fan_out }
+    pub(super) fn new(fan_out: FanOut, quotas: TenantQuotas) -> Self {
+        Self { loaded: HashMap::new(), touched: Vec::new(), fan_out, quotas }
     }
 
-    /// Discards the routes of a tenant. Must be called after each change of one of its endpoints.
+    /// Discards the routes of a tenant. Must be called after each change of the tenant.
     pub(super) fn invalidate(&mut self, tenant: TenantSeq) {
         self.loaded.remove(&tenant);
+        self.touched.push(tenant);
+    }
+
+    /// Follows the change of an endpoint. Must be called after each change, also after its creation or deletion.
+    ///
+    /// Reads that endpoint only: a tenant with many endpoints that changes one of them again and again must not make the
+    /// writer load all of them for each event.
+    pub(super) fn follow(
+        &mut self,
+        connection: &Connection,
+        tenant: TenantSeq,
+        endpoint: i64,
+    ) -> Result<(), StoreError> {
+        self.touched.push(tenant);
+        let Some(known) = self.loaded.get(&tenant) else { return Ok(()) };
+        let mut statement = connection.prepare_cached(&format!("{SELECT} AND seq = ?2"))?;
+        let changed = statement.query_and_then(params![tenant, endpoint], Route::read)?.next().transpose()?;
+        let mut routes = known.routes.clone();
+        match (routes.binary_search_by_key(&endpoint, |route| route.endpoint), changed) {
+            (Ok(at), Some(changed)) => routes[at] = Arc::new(changed),
+            (Ok(at), None) => drop(routes.remove(at)),
+            (Err(at), Some(new)) => routes.insert(at, Arc::new(new)),
+            (Err(_), None) => {}
+        }
+        let routes = TenantRoutes { policy: known.policy.clone(), routes };
+        self.keep(tenant, &Arc::new(routes));
+        Ok(())
+    }
+
+    fn keep(&mut self, tenant: TenantSeq, routes: &Arc<TenantRoutes>) {
+        self.loaded.insert(tenant, Arc::clone(routes));
+        self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, Arc::clone(routes));
+    }
+
+    /// Begins a commit.
+    pub(super) fn begin(&mut self) {
+        self.touched.clear();
+    }
+
+    /// Returns the state to which a job that fails is undone.
+    pub(super) fn mark(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// Discards the routes that were loaded since `mark`, because the endpoints that they were loaded from are not stored.
+    /// The routes of other tenants stay: a request that is refused must not make the writer load them again.
+    pub(super) fn back_to(&mut self, mark: usize) {
+        for tenant in self.touched.drain(mark..) {
+            self.loaded.remove(&tenant);
+        }
     }
 
     /// Discards the routes of a deleted tenant, and its estimates.
     pub(super) fn forget(&mut self, tenant: TenantSeq) {
-        self.loaded.remove(&tenant);
+        self.invalidate(tenant);
         self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
     }
 
-    /// Discards all routes. Must be called after a rollback.
-    pub(super) fn invalidate_all(&mut self) {
-        self.loaded.clear();
+    /// Returns the settings of a tenant, with those of relay in place of absent ones.
+    ///
+    /// # Errors
+    /// [`StoreError::NoTenant`] if the tenant does not exist.
+    pub(super) fn policy(
+        &self,
+        connection: &Connection,
+        tenant: TenantSeq,
+    ) -> Result<TenantPolicy, StoreError> {
+        Ok(tenants::policy_of(connection, tenant)?.inherit(&self.quotas))
     }
 
     /// Returns the routes of a tenant.
@@ -81,11 +143,10 @@ impl Routes {
         if let Some(routes) = self.loaded.get(&tenant) {
             return Ok(Arc::clone(routes));
         }
-        let policy = tenants::policy_of(connection, tenant)?;
+        let policy = self.policy(connection, tenant)?;
         let routes = Arc::new(TenantRoutes { policy, routes: load(connection, tenant)? });
-        self.loaded.insert(tenant, Arc::clone(&routes));
-        let mut fan_out = self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fan_out.insert(tenant, Arc::clone(&routes));
+        self.touched.push(tenant);
+        self.keep(tenant, &routes);
         Ok(routes)
     }
 }
@@ -93,9 +154,10 @@ impl Routes {
 /// The endpoints and the settings of a tenant.
 #[derive(Debug)]
 pub(super) struct TenantRoutes {
+    /// With the settings of relay in place of absent ones.
     pub(super) policy: TenantPolicy,
     /// In the order of their creation.
-    routes: Vec<Route>,
+    routes: Vec<Arc<Route>>,
 }
 
 impl TenantRoutes {
@@ -133,12 +195,12 @@ impl Route {
     }
 }
 
-fn load(connection: &Connection, tenant: TenantSeq) -> Result<Vec<Route>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, patterns, channels, enabled, held FROM endpoints
-         WHERE tenant_seq = ?1 AND deleted_at IS NULL ORDER BY seq",
-    )?;
-    let rows = statement.query_and_then([tenant], Route::read)?;
+const SELECT: &str = "SELECT seq, patterns, channels, enabled, held FROM endpoints
+     WHERE tenant_seq = ?1 AND deleted_at IS NULL";
+
+fn load(connection: &Connection, tenant: TenantSeq) -> Result<Vec<Arc<Route>>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY seq"))?;
+    let rows = statement.query_and_then([tenant], |row| Route::read(row).map(Arc::new))?;
     rows.collect()
 }
 

@@ -50,7 +50,7 @@ CREATE TABLE portal_sessions (
     created_at   INTEGER NOT NULL,
     expires_at   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX portal_sessions_by_tenant ON portal_sessions (tenant_seq);
+CREATE INDEX portal_sessions_by_tenant ON portal_sessions (tenant_seq, created_at, expires_at);
 CREATE INDEX portal_sessions_expiry ON portal_sessions (expires_at);
 
 -- The catalogue of event types, of all tenants. An event may have a type that is not in it.
@@ -65,7 +65,8 @@ CREATE TABLE event_types (
     updated_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The row of a deleted endpoint stays, so that its deliveries remain readable.
+-- The row of a deleted endpoint with deliveries stays, so that they remain readable: with its URL, and without secrets
+-- and settings.
 CREATE TABLE endpoints (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant_seq    INTEGER NOT NULL,
@@ -79,7 +80,7 @@ CREATE TABLE endpoints (
     channels      TEXT NOT NULL DEFAULT '',   -- joined by one space; empty: all
     policy        TEXT NOT NULL DEFAULT '{}', -- JSON: the rate, the signature profile; what is absent is inherited
     enabled       INTEGER NOT NULL,           -- the setting of the endpoint's owner: if 0, its events are skipped
-    paused        INTEGER NOT NULL DEFAULT 0, -- set by an operator or the owner: its events are owed, and wait
+    paused        INTEGER NOT NULL DEFAULT 0, -- bits: 1 set by the owner, 2 by an operator; its events are owed, and wait
     secret        TEXT NOT NULL,
     old_secrets   TEXT NOT NULL DEFAULT '',   -- `until:secret`, joined by one space: deliveries are also signed with these
     generation    INTEGER NOT NULL DEFAULT 0, -- incremented when the URL, the secret or `enabled` is set
@@ -100,12 +101,13 @@ CREATE TABLE events (
     tenant_seq INTEGER NOT NULL,
     uid        TEXT,                     -- chosen by the caller
     type       TEXT NOT NULL,
-    data       BLOB,                     -- JSON, as it was sent; NULL once it was erased
     channels   TEXT NOT NULL DEFAULT '', -- joined by one space
     tags       TEXT NOT NULL DEFAULT '', -- joined by one space
     keep_ms    INTEGER,                  -- how long the data is kept, if the event shortens it
     created_at INTEGER NOT NULL,
-    checksum   INTEGER NOT NULL          -- of the type, the data and created_at
+    checksum   INTEGER NOT NULL,         -- of the type, the data and created_at
+    -- The last column: SQLite reads the other columns of a large event without the pages of its data.
+    data       BLOB                      -- JSON, as it was sent; NULL once it was erased
 ) STRICT;
 CREATE INDEX events_by_tenant ON events (tenant_seq);
 CREATE UNIQUE INDEX events_by_uid ON events (tenant_seq, uid) WHERE uid IS NOT NULL;
@@ -145,6 +147,7 @@ CREATE TABLE due (
     attempts       INTEGER NOT NULL,           -- counted attempts since the delivery was created or last resent
     relay_attempts INTEGER NOT NULL DEFAULT 0, -- latest attempts in a row that are charged to relay
     relay_since    INTEGER,                    -- when the first of them was made
+    is_replay      INTEGER NOT NULL DEFAULT 0, -- 1 if a replay made it due, until its next attempt is recorded
     PRIMARY KEY (endpoint_seq, due_at, delivery_seq)
 ) STRICT, WITHOUT ROWID;
 
@@ -170,13 +173,24 @@ CREATE INDEX attempts_by_endpoint ON attempts (endpoint_seq);
 CREATE TABLE idempotency (
     tenant_seq INTEGER NOT NULL,
     key        TEXT NOT NULL,
-    hash       BLOB NOT NULL, -- SHA-256 of the event's type and data
+    hash       BLOB NOT NULL, -- SHA-256 of the event: of its data in a canonical form
     event_seq  INTEGER NOT NULL,
     deliveries INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     PRIMARY KEY (tenant_seq, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+
+-- The objects that requests with an idempotency key have created, apart from events.
+CREATE TABLE once (
+    tenant_seq INTEGER NOT NULL, -- 0: of no tenant
+    kind       INTEGER NOT NULL, -- 1 tenant, 2 endpoint, 3 replay, 4 resend
+    key        TEXT NOT NULL,
+    object_seq INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_seq, kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX once_expiry ON once (expires_at);
 
 -- The counts of a minute, so that no page counts rows. Written in the commit of the counted rows.
 CREATE TABLE rollups (
@@ -199,18 +213,35 @@ CREATE INDEX rollups_by_endpoint ON rollups (tenant_seq, endpoint_seq, minute);
 
 -- Jobs that send past events again.
 CREATE TABLE replays (
-    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
-    tenant_seq   INTEGER NOT NULL,
-    endpoint_seq INTEGER,          -- NULL: all endpoints of the tenant
-    kind         TEXT NOT NULL,    -- failed, missing, skipped, all
-    filter       TEXT NOT NULL,    -- JSON
-    state        TEXT NOT NULL,    -- running, finished, cancelled, failed
-    planned      INTEGER NOT NULL,
-    done         INTEGER NOT NULL DEFAULT 0,
-    cursor       INTEGER NOT NULL DEFAULT 0,
-    error        TEXT,
-    created_at   INTEGER NOT NULL,
-    updated_at   INTEGER NOT NULL
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_seq    INTEGER NOT NULL,
+    endpoint_seq  INTEGER,                    -- NULL: all endpoints that the tenant had when the job was created
+    mode          TEXT NOT NULL,              -- failed, skipped, missing, delivered, all
+    filter        TEXT NOT NULL,              -- JSON: the conditions on the events, and the rate
+    state         TEXT NOT NULL,              -- running, finished, cancelled, failed
+    planned       INTEGER NOT NULL,           -- deliveries that were found when the job was created
+    planned_more  INTEGER NOT NULL,           -- 1 if the count ended at its limit
+    done          INTEGER NOT NULL DEFAULT 0, -- deliveries that the job has made or made due again
+    skipped       INTEGER NOT NULL DEFAULT 0, -- candidates that had changed before their turn
+    last_event    INTEGER NOT NULL,           -- the newest event and delivery when the job was created
+    last_delivery INTEGER NOT NULL,
+    requested_by  TEXT,                       -- the id of the API key
+    error         TEXT,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    finished_at   INTEGER
 ) STRICT;
 CREATE INDEX replays_by_tenant ON replays (tenant_seq);
-CREATE INDEX replays_running ON replays (state) WHERE state = 'running';
+CREATE INDEX replays_running ON replays (tenant_seq) WHERE state = 'running';
+
+-- The progress of a job at each of its endpoints.
+CREATE TABLE replay_parts (
+    replay_seq   INTEGER NOT NULL,
+    endpoint_seq INTEGER NOT NULL,
+    planned      INTEGER NOT NULL,
+    done         INTEGER NOT NULL DEFAULT 0,
+    skipped      INTEGER NOT NULL DEFAULT 0,
+    cursor       INTEGER NOT NULL,           -- the last event or delivery that was looked at
+    is_finished  INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (replay_seq, endpoint_seq)
+) STRICT, WITHOUT ROWID;

@@ -1,9 +1,9 @@
 //! Sessions of the portal of a tenant. Only the hashes of their tokens are stored.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
-use super::keys::hash_key;
-use super::{Store, StoreError, TenantSeq, tenants};
+use super::keys::{Creator, hash_key};
+use super::{Store, StoreError, TenantSeq, policy, tenants};
 use crate::clock::Millis;
 
 /// A session to be stored.
@@ -21,15 +21,34 @@ pub(crate) struct NewSession {
 const REMOVE_EXPIRED: &str = "DELETE FROM portal_sessions WHERE hash IN
      (SELECT hash FROM portal_sessions WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
 
+/// Maximum number of sessions of a tenant; a new one ends the oldest.
+const MAX_SESSIONS: usize = 1_000;
+
+const REMOVE_EXPIRED_OF_TENANT: &str = "DELETE FROM portal_sessions WHERE hash IN
+     (SELECT hash FROM portal_sessions INDEXED BY portal_sessions_by_tenant WHERE tenant_seq = ?1 AND expires_at <= ?2)";
+
+const REMOVE_OLDEST: &str = "DELETE FROM portal_sessions WHERE hash IN
+     (SELECT hash FROM portal_sessions INDEXED BY portal_sessions_by_tenant
+      WHERE tenant_seq = ?1 ORDER BY created_at DESC LIMIT -1 OFFSET ?2)";
+
 impl Store {
-    /// Stores a session of the tenant.
+    /// Stores a session of the tenant, which may end the tenant's oldest session. It ends with its creator's key.
     ///
     /// # Errors
-    /// [`StoreError::NoTenant`].
-    pub(crate) async fn add_session(&self, tenant: TenantSeq, new: NewSession) -> Result<(), StoreError> {
+    /// [`StoreError::NoTenant`]; [`StoreError::KeyEnded`].
+    pub(crate) async fn add_session(
+        &self,
+        tenant: TenantSeq,
+        new: NewSession,
+        creator: Creator,
+    ) -> Result<(), StoreError> {
         self.write(1, move |tx| {
             tenants::policy_of(tx.connection, tenant)?;
+            let end = creator.check(tx)?.unwrap_or(Millis::MAX);
+            tx.space.check_row(tx.connection)?;
             tx.connection.prepare_cached(REMOVE_EXPIRED)?.execute([tx.wall])?;
+            tx.connection.prepare_cached(REMOVE_EXPIRED_OF_TENANT)?.execute(params![tenant, tx.wall])?;
+            tx.connection.prepare_cached(REMOVE_OLDEST)?.execute(params![tenant, MAX_SESSIONS - 1])?;
             let insert = "INSERT INTO portal_sessions (hash, tenant_seq, session, capabilities, created_at, expires_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             tx.connection.prepare_cached(insert)?.execute(params![
@@ -38,7 +57,7 @@ impl Store {
                 new.session,
                 new.capabilities.join(" "),
                 tx.wall,
-                new.expires_at
+                new.expires_at.min(end)
             ])?;
             Ok(())
         })
@@ -48,6 +67,12 @@ impl Store {
     /// Ends the session of a token. Returns `false` if the token has none.
     pub(crate) async fn end_session(&self, token: &str) -> Result<bool, StoreError> {
         let hash = hash_key(token);
+        // Any client may ask, so the writer is asked only about a token that has a session.
+        let find = "SELECT 1 FROM portal_sessions WHERE hash = ?1";
+        let read = move |connection: &Connection| Ok(connection.prepare_cached(find)?.exists([hash])?);
+        if !self.shared.readers.read(read).await? {
+            return Ok(false);
+        }
         self.write(1, move |tx| {
             let delete = "DELETE FROM portal_sessions WHERE hash = ?1 AND expires_at > ?2";
             Ok(tx.connection.prepare_cached(delete)?.execute(params![hash, tx.wall])? == 1)
@@ -63,14 +88,13 @@ impl Store {
         by: Millis,
     ) -> Result<(), StoreError> {
         self.write(1, move |tx| {
-            let update = "UPDATE portal_sessions SET expires_at = min(expires_at, ?2)
-                 WHERE tenant_seq = ?1 AND (?3 IS NULL OR session = ?3)";
-            let mut statement = tx.connection.prepare_cached(update)?;
+            let update = "UPDATE portal_sessions SET expires_at = min(expires_at, ?2) WHERE tenant_seq = ?1";
             if sessions.is_empty() {
-                statement.execute(params![tenant, by, None::<String>])?;
-            }
-            for session in sessions {
-                statement.execute(params![tenant, by, session])?;
+                tx.connection.prepare_cached(update)?.execute(params![tenant, by])?;
+            } else {
+                let named = format!("{update} AND session IN (SELECT value FROM json_each(?3))");
+                let names = policy::write(&sessions)?;
+                tx.connection.prepare_cached(&named)?.execute(params![tenant, by, names])?;
             }
             Ok(())
         })

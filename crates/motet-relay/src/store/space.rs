@@ -1,7 +1,8 @@
 //! Disk space: the size limit of the store, and a reserve on the disk.
 //!
-//! relay starts to refuse new events while it still has space for the outcomes of its stored events. Outcomes, keys and
-//! endpoints are written beyond the size limit, and on a full disk a reserve file is deleted to make space for them.
+//! relay starts to refuse new events, endpoints, tenants and keys while it still has space for the outcomes of its stored
+//! events. Outcomes, deletions and changes of stored rows are written beyond the size limit, and on a full disk a reserve
+//! file is deleted to make space for them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,6 +21,9 @@ const RESERVE: &str = "relay.reserve";
 const RESERVE_BYTES: u64 = 8 << 20;
 const LEAST_RESERVE_BYTES: u64 = 64 << 10;
 
+/// Upper bound of the size of a row that is no event.
+const ROW_BYTES: usize = 64 << 10;
+
 /// The space for new events.
 #[derive(Debug)]
 pub(super) struct StoreSpace {
@@ -36,6 +40,11 @@ impl StoreSpace {
             tracing::warn!(%error, "new events are refused until the disk has free space");
         }
         space
+    }
+
+    /// Returns an error if a new row other than an event must be refused.
+    pub(super) fn check_row(&self, connection: &Connection) -> Result<(), StoreError> {
+        self.check(connection, ROW_BYTES)
     }
 
     /// Returns an error if events with `bytes` of data must be refused.

@@ -60,6 +60,8 @@ pub(super) struct CommitEvents {
     newest: Option<i64>,
     /// `None` if there is no follower.
     events: Option<Vec<Arc<FeedEvent>>>,
+    /// `true` if the followers must read the earlier events, and those of this commit, from the disk.
+    has_erased: bool,
 }
 
 /// The state of [`CommitEvents`] before a job of the commit.
@@ -75,6 +77,11 @@ impl CommitEvents {
         if let Some(events) = &mut self.events {
             events.push(FeedEvent::new(row()));
         }
+    }
+
+    /// Removes all events from memory once the commit is on disk: the data of one of them was erased.
+    pub(super) fn forget_all(&mut self) {
+        self.has_erased = true;
     }
 
     pub(super) fn mark(&self) -> CommitMark {
@@ -109,15 +116,22 @@ impl EventTail {
     /// Starts the events of the next commit.
     pub(super) fn begin(&self) -> CommitEvents {
         let is_followed = self.followers.load(Ordering::Relaxed) > 0;
-        CommitEvents { newest: None, events: is_followed.then(Vec::new) }
+        CommitEvents { newest: None, events: is_followed.then(Vec::new), has_erased: false }
     }
 
     /// Adds the events of a commit that is on disk.
     pub(super) fn append(&self, added: CommitEvents) {
-        let Some(newest) = added.newest else { return };
         let mut buffer = self.buffer();
+        let Some(newest) = added.newest else {
+            if added.has_erased {
+                *buffer = TailBuffer::after(buffer.newest());
+            }
+            return;
+        };
         match added.events {
-            Some(events) if self.followers.load(Ordering::Relaxed) > 0 => buffer.append(events),
+            Some(events) if self.followers.load(Ordering::Relaxed) > 0 && !added.has_erased => {
+                buffer.append(events);
+            }
             _ => *buffer = TailBuffer::after(newest),
         }
         drop(buffer);

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::backlog::Counted;
 use super::events::step_counters;
@@ -16,7 +18,7 @@ use super::keys::KeyChange;
 use super::listing::Walk;
 use super::policy::{self, PolicyChange, TenantPolicy, TextsChange};
 use super::tenant_names::NameChange;
-use super::{SWEEP_RETRY, Store, StoreError, Tx, Wake, schema};
+use super::{OnceKey, SWEEP_RETRY, Store, StoreError, Tx, Wake, schema};
 use crate::clock::Millis;
 use crate::ids::IdKind;
 
@@ -92,6 +94,9 @@ pub(crate) struct TenantChange {
 /// notice.
 const SWEPT_PER_COMMIT: usize = 200;
 
+/// Maximum pause between two steps of a sweep.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 const COLUMNS: &str = "seq, id, name, metadata, policy, paused, created_at, updated_at";
 
 impl Store {
@@ -115,6 +120,8 @@ impl Store {
                     (row.seq, row.created_at, row.paused)
                 }
                 None => {
+                    tx.space.check_row(tx.connection)?;
+                    step_counters(tx)?;
                     let insert = "INSERT INTO tenants (id, name, metadata, policy, created_at, updated_at)
                          VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
                     tx.connection
@@ -156,20 +163,28 @@ impl Store {
             .await
     }
 
-    /// Creates a tenant. Without an id, its identifier of the kind [`IdKind::Tenant`] is its id. If there is a tenant
+    /// Creates a tenant once for all requests with the key. Without an id, its identifier of the kind [`IdKind::Tenant`] is its id. If there is a tenant
     /// with the id already, that tenant is returned unchanged, and `false`.
     pub(crate) async fn create_tenant(
         &self,
         id: Option<String>,
         new: NewTenant,
+        once: Option<OnceKey>,
     ) -> Result<(TenantRow, bool), StoreError> {
         let ids = self.ids();
         self.write(1, move |tx| {
+            if let Some(once) = &once
+                && let Some(known) = once.find(tx, None)?
+                && let Some(row) = find(tx.connection, TenantSeq(known))?
+            {
+                return Ok((row, true));
+            }
             if let Some(id) = &id
                 && let Some(known) = find_by_id(tx.connection, id)?
             {
                 return Ok((known, false));
             }
+            tx.space.check_row(tx.connection)?;
             step_counters(tx)?;
             let insert = "INSERT INTO tenants (id, name, metadata, policy, created_at, updated_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
@@ -189,6 +204,9 @@ impl Store {
             tx.names.push(NameChange::Created(seq, id.as_str().into()));
             let NewTenant { name, metadata, policy } = new;
             let (created_at, updated_at) = (tx.wall, tx.wall);
+            if let Some(once) = &once {
+                once.remember(tx, None, seq.number())?;
+            }
             let row = TenantRow { seq, id, name, metadata, policy, paused: false, created_at, updated_at };
             Ok((row, true))
         })
@@ -258,10 +276,11 @@ impl Store {
             if tx.connection.prepare_cached(delete)?.execute(params![tenant, tx.wall])? == 0 {
                 return Ok(None);
             }
-            let endpoints = "UPDATE endpoints SET deleted_at = ?2, enabled = 0
-                 WHERE tenant_seq = ?1 AND deleted_at IS NULL RETURNING seq";
+            // The endpoints are not changed: all that reads them looks at their tenant. Only the index is read.
+            let endpoints = "SELECT seq FROM endpoints INDEXED BY endpoints_by_tenant
+                 WHERE tenant_seq = ?1 AND deleted_at IS NULL";
             let mut statement = tx.connection.prepare_cached(endpoints)?;
-            let mut rows = statement.query(params![tenant, tx.wall])?;
+            let mut rows = statement.query([tenant])?;
             let mut pending = 0;
             while let Some(row) = rows.next()? {
                 pending += tx.backlog.of(row.get(0)?);
@@ -271,7 +290,7 @@ impl Store {
                 tx.connection.prepare_cached(&sql)?.execute([tenant])?;
             }
             tx.routes.forget(tenant);
-            tx.quotas.forget(tenant);
+            tx.deleted.push(tenant);
             tx.names.push(NameChange::Deleted(tenant));
             tx.key_changes.push(KeyChange::TenantDeleted(tenant));
             Ok(Some(pending))
@@ -283,28 +302,79 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Deletes up to [`SWEPT_PER_COMMIT`] rows of a deleted tenant that is not in `skipped`. Returns the tenant; `None`
-    /// if there is none.
-    async fn sweep_step(&self, skipped: &BTreeSet<TenantSeq>) -> Result<Option<TenantSeq>, SweepError> {
+    /// Returns a deleted tenant that is not in `skipped`, if its rows are not deleted yet.
+    async fn deleted_tenant(&self, skipped: &BTreeSet<TenantSeq>) -> Result<Option<TenantSeq>, StoreError> {
         let find = "SELECT seq FROM tenants INDEXED BY tenants_deleted WHERE deleted_at IS NOT NULL";
-        let deleted = self.shared.readers.read(move |connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(find)?;
             let rows = statement.query_map([], |row| row.get(0))?;
             Ok(rows.collect::<Result<Vec<TenantSeq>, _>>()?)
-        });
-        let deleted = deleted.await.map_err(|error| SweepError { tenant: None, error })?;
-        let Some(tenant) = deleted.into_iter().find(|tenant| !skipped.contains(tenant)) else {
-            return Ok(None);
         };
-        let swept = self.write(SWEPT_PER_COMMIT, move |tx| sweep_rows(tx, tenant)).await;
-        swept.map_err(|error| SweepError { tenant: Some(tenant), error })?;
-        Ok(Some(tenant))
+        let deleted = self.shared.readers.read(read).await?;
+        Ok(deleted.into_iter().find(|tenant| !skipped.contains(tenant)))
     }
-}
 
-struct SweepError {
-    tenant: Option<TenantSeq>,
-    error: StoreError,
+    /// Runs a step of a sweep until it succeeds, and then pauses for as long as it took, so that a sweep takes at most half
+    /// of the time of the writer.
+    async fn sweep_step<T, F>(&self, step: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, StoreError> + Clone + Send + 'static,
+    {
+        loop {
+            let (began, step) = (Instant::now(), step.clone());
+            match self.write(SWEPT_PER_COMMIT, move |tx| step(tx)).await {
+                Ok(done) => {
+                    sleep(began.elapsed().min(LONGEST_PAUSE)).await;
+                    return Ok(done);
+                }
+                Err(error @ (StoreError::Closed | StoreError::Corrupt(_))) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "the rows of a deleted tenant cannot be deleted yet; trying again");
+                    sleep(SWEEP_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Deletes the rows of a deleted tenant, in small commits.
+    async fn sweep_tenant(&self, tenant: TenantSeq) -> Result<(), StoreError> {
+        let find = "SELECT seq FROM endpoints INDEXED BY endpoints_by_tenant WHERE tenant_seq = ?1";
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(find)?;
+            let rows = statement.query_map([tenant], |row| row.get(0))?;
+            Ok(rows.collect::<Result<Arc<[i64]>, _>>()?)
+        };
+        // A deleted tenant gets no endpoint.
+        let endpoints = self.shared.readers.read(read).await?;
+        self.sweep_endpoints(&endpoints).await?;
+        for sql in SWEEPS {
+            // In commits of its own: a commit writes the counts of its jobs after them, so the roll-ups must go after the
+            // commit in which the last delivery went.
+            while self.sweep_step(move |tx| sweep_rows(tx, sql, tenant)).await? {}
+        }
+        // An attempt in flight has added rows, if it ended between the deletion of its rows and that of its delivery.
+        self.sweep_endpoints(&endpoints).await?;
+        let sql = "DELETE FROM endpoints WHERE seq IN
+             (SELECT seq FROM endpoints WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL";
+        while self.sweep_step(move |tx| sweep_rows(tx, sql, tenant)).await? {}
+        let delete = "DELETE FROM tenants WHERE seq = ?1";
+        self.sweep_step(move |tx| {
+            tx.connection.prepare_cached(delete)?.execute([tenant])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes the due times and the attempts of endpoints. Each step continues where the last one ended.
+    async fn sweep_endpoints(&self, endpoints: &Arc<[i64]>) -> Result<(), StoreError> {
+        let mut next = Some(0);
+        while let Some(start) = next {
+            let endpoints = Arc::clone(endpoints);
+            next = self.sweep_step(move |tx| sweep_some_endpoints(tx, &endpoints, start)).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Deletes the rows of deleted tenants, now and after each deletion.
@@ -312,32 +382,37 @@ pub(super) async fn sweep(store: Store) {
     // Damage does not heal with time: the rows of such a tenant stay until the next start. No reader sees them.
     let mut skipped = BTreeSet::new();
     loop {
-        match store.sweep_step(&skipped).await {
-            Ok(Some(_)) => {}
-            Ok(None) => store.shared.sweep.notified().await,
-            Err(SweepError { error: StoreError::Closed, .. }) => return,
-            Err(SweepError { tenant: Some(tenant), error: StoreError::Corrupt(why) }) => {
+        let tenant = match store.deleted_tenant(&skipped).await {
+            Ok(Some(tenant)) => tenant,
+            Ok(None) => {
+                store.shared.sweep.notified().await;
+                continue;
+            }
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the deleted tenants cannot be read yet; trying again");
+                sleep(SWEEP_RETRY).await;
+                continue;
+            }
+        };
+        match store.sweep_tenant(tenant).await {
+            Ok(()) => {}
+            Err(StoreError::Closed) => return,
+            Err(StoreError::Corrupt(why)) => {
                 tracing::error!(why, tenant = %tenant, "the rows of a deleted tenant cannot be deleted");
                 skipped.insert(tenant);
             }
-            Err(SweepError { error, .. }) => {
-                tracing::warn!(%error, "the rows of a deleted tenant cannot be deleted yet; trying again");
+            Err(error) => {
+                tracing::warn!(%error, "the rows of a deleted tenant cannot be read yet; trying again");
                 sleep(SWEEP_RETRY).await;
             }
         }
     }
 }
 
-/// The statements that delete the rows of a tenant, in this order: endpoints are deleted last, because rows are found by
-/// them. Each has the tenant and a limit as its parameters, and returns the endpoint of a row that is counted: the first
-/// those of pending deliveries, the others those of dead letters.
-const SWEEPS: [&str; 8] = [
-    "DELETE FROM due WHERE (endpoint_seq, due_at, delivery_seq) IN
-         (SELECT d.endpoint_seq, d.due_at, d.delivery_seq FROM endpoints e CROSS JOIN due d
-          ON d.endpoint_seq = e.seq WHERE e.tenant_seq = ?1 LIMIT ?2) RETURNING endpoint_seq",
-    "DELETE FROM attempts WHERE seq IN
-         (SELECT a.seq FROM endpoints e CROSS JOIN attempts a INDEXED BY attempts_by_endpoint
-          ON a.endpoint_seq = e.seq WHERE e.tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+/// The statements that delete the other rows of a tenant, in this order. Each has the tenant and a limit as its
+/// parameters, and returns the endpoint of a dead letter.
+const SWEEPS: [&str; 7] = [
     "DELETE FROM deliveries WHERE seq IN
          (SELECT seq FROM deliveries INDEXED BY deliveries_by_tenant WHERE tenant_seq = ?1 LIMIT ?2)
          RETURNING iif(state = 2, endpoint_seq, NULL)",
@@ -345,33 +420,62 @@ const SWEEPS: [&str; 8] = [
          (SELECT seq FROM events INDEXED BY events_by_tenant WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
     "DELETE FROM idempotency WHERE (tenant_seq, key) IN
          (SELECT tenant_seq, key FROM idempotency WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+    "DELETE FROM once WHERE (tenant_seq, kind, key) IN
+         (SELECT tenant_seq, kind, key FROM once WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
     "DELETE FROM rollups WHERE (minute, node, tenant_seq, endpoint_seq) IN
          (SELECT minute, node, tenant_seq, endpoint_seq FROM rollups INDEXED BY rollups_by_endpoint
           WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+    "DELETE FROM replay_parts WHERE (replay_seq, endpoint_seq) IN
+         (SELECT p.replay_seq, p.endpoint_seq FROM replays r INDEXED BY replays_by_tenant CROSS JOIN replay_parts p
+          ON p.replay_seq = r.seq WHERE r.tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
     "DELETE FROM replays WHERE seq IN (SELECT seq FROM replays WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
-    "DELETE FROM endpoints WHERE seq IN (SELECT seq FROM endpoints WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
 ];
 
-/// Deletes some rows of a tenant, and the tenant itself once no row is left.
-fn sweep_rows(tx: &mut Tx<'_>, tenant: TenantSeq) -> Result<(), StoreError> {
-    let mut left = SWEPT_PER_COMMIT;
-    for (nth, sql) in SWEEPS.into_iter().enumerate() {
-        // An attempt in flight may have added rows since the last step, so each step begins with the first statement.
-        let mut statement = tx.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![tenant, left])?;
-        while let Some(row) = rows.next()? {
-            left = left.saturating_sub(1);
-            let counted = if nth == 0 { Counted::Pending } else { Counted::Dead };
-            if let Some(endpoint) = row.get(0)? {
-                tx.backlog.add(counted, endpoint, -1);
-            }
-        }
-        if left == 0 {
-            return Ok(());
+/// Deletes some rows of a tenant. Returns `true` if there may be more.
+fn sweep_rows(tx: &mut Tx<'_>, sql: &str, tenant: TenantSeq) -> Result<bool, StoreError> {
+    let mut statement = tx.connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![tenant, SWEPT_PER_COMMIT])?;
+    let mut deleted = 0;
+    while let Some(row) = rows.next()? {
+        deleted += 1;
+        if let Some(endpoint) = row.get(0)? {
+            tx.backlog.add(Counted::Dead, endpoint, -1);
+            tx.backlog.forget_replayed(endpoint);
         }
     }
-    tx.connection.prepare_cached("DELETE FROM tenants WHERE seq = ?1")?.execute([tenant])?;
-    Ok(())
+    Ok(deleted == SWEPT_PER_COMMIT)
+}
+
+/// Deletes some due times and attempts of the endpoints from the position `start` on. Returns the position at which the
+/// next step continues, if there may be more.
+fn sweep_some_endpoints(
+    tx: &mut Tx<'_>,
+    endpoints: &[i64],
+    start: usize,
+) -> Result<Option<usize>, StoreError> {
+    let due = "DELETE FROM due WHERE (endpoint_seq, due_at, delivery_seq) IN
+         (SELECT endpoint_seq, due_at, delivery_seq FROM due WHERE endpoint_seq = ?1 LIMIT ?2)";
+    let attempts = "DELETE FROM attempts WHERE seq IN
+         (SELECT seq FROM attempts INDEXED BY attempts_by_endpoint WHERE endpoint_seq = ?1 LIMIT ?2)";
+    let mut left = SWEPT_PER_COMMIT;
+    for (nth, endpoint) in endpoints.iter().enumerate().skip(start) {
+        for sql in [due, attempts] {
+            let deleted = tx.connection.prepare_cached(sql)?.execute(params![endpoint, left])?;
+            if sql == due {
+                tx.backlog.add(Counted::Pending, *endpoint, -i64::try_from(deleted).unwrap_or(i64::MAX));
+                tx.backlog.forget_replayed(*endpoint);
+            }
+            left -= deleted;
+            if left == 0 {
+                // The endpoint may have more rows.
+                return Ok(Some(nth));
+            }
+        }
+        if nth - start == SWEPT_PER_COMMIT {
+            return Ok(Some(nth + 1));
+        }
+    }
+    Ok(None)
 }
 
 /// Replaces the id of a tenant.
@@ -438,7 +542,34 @@ pub(crate) enum PauseTarget {
     /// All deliveries of this relay.
     Relay,
     Tenant(TenantSeq),
-    Endpoint(TenantSeq, i64),
+    Endpoint(TenantSeq, i64, PausedBy),
+}
+
+/// The client that pauses or resumes an endpoint. An endpoint that both have paused waits for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PausedBy {
+    /// A client with a key of the tenant.
+    Owner,
+    /// A client that may act for all tenants; it also resumes what the owner has paused.
+    Operator,
+}
+
+impl PausedBy {
+    /// The bit that a pause sets, in the column `paused`.
+    const fn set(self) -> i64 {
+        match self {
+            Self::Owner => 1,
+            Self::Operator => 2,
+        }
+    }
+
+    /// The bits that remain after a resume.
+    const fn kept(self) -> i64 {
+        match self {
+            Self::Owner => Self::Operator.set(),
+            Self::Operator => 0,
+        }
+    }
 }
 
 /// Selects the endpoints of a pause that have pending deliveries, with one search of `due` for each endpoint.
@@ -449,6 +580,9 @@ impl Store {
     /// Pauses deliveries, or resumes them. While they are paused, no attempt begins, and new events still get
     /// deliveries, which wait. Attempts that were granted before the commit are finished. Returns `false` if the tenant
     /// or the endpoint does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::PausedByOperator`] if its owner resumes an endpoint that an operator has paused.
     pub(crate) async fn set_paused(&self, target: PauseTarget, paused: bool) -> Result<bool, StoreError> {
         self.write(1, move |tx| {
             let found = match target {
@@ -461,11 +595,16 @@ impl Store {
                         "UPDATE tenants SET paused = ?2, updated_at = ?3 WHERE seq = ?1 AND deleted_at IS NULL";
                     tx.connection.prepare_cached(sql)?.execute(params![tenant, paused, tx.wall])? == 1
                 }
-                PauseTarget::Endpoint(tenant, endpoint) => {
-                    let sql = "UPDATE endpoints SET paused = ?3, updated_at = ?4
-                         WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL";
-                    let values = params![tenant, endpoint, paused, tx.wall];
-                    tx.connection.prepare_cached(sql)?.execute(values)? == 1
+                PauseTarget::Endpoint(tenant, endpoint, by) => {
+                    let sql = "UPDATE endpoints SET paused = iif(?3, paused | ?4, paused & ?5), updated_at = ?6
+                         WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL RETURNING paused";
+                    let values = params![tenant, endpoint, paused, by.set(), by.kept(), tx.wall];
+                    let mut statement = tx.connection.prepare_cached(sql)?;
+                    let left = statement.query_row(values, |row| row.get::<_, i64>(0)).optional()?;
+                    if !paused && left.is_some_and(|left| left != 0) {
+                        return Err(StoreError::PausedByOperator);
+                    }
+                    left.is_some()
                 }
             };
             if found && !paused {
@@ -486,7 +625,7 @@ impl Store {
 fn wake_resumed(tx: &mut Tx<'_>, target: PauseTarget) -> Result<(), StoreError> {
     let due = Wake::Due(tx.due_now);
     let (condition, tenant) = match target {
-        PauseTarget::Endpoint(tenant, endpoint) => {
+        PauseTarget::Endpoint(tenant, endpoint, _) => {
             tx.wake(tenant, endpoint, due);
             return Ok(());
         }

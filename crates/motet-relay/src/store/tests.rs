@@ -9,13 +9,23 @@ use crate::signature::Secret;
 const TENANT: TenantSeq = TenantSeq::DEFAULT;
 
 /// Runs the test with a new store.
-async fn with_store(rules: AutoDisable, test: impl AsyncFnOnce(&Store)) {
+pub(in crate::store) async fn with_store(rules: AutoDisable, test: impl AsyncFnOnce(&Store)) {
     let directory = tempfile::tempdir().unwrap();
+    with_store_in(directory.path(), rules, test).await;
+}
+
+/// Runs the test with the store of a directory.
+pub(in crate::store) async fn with_store_in(
+    directory: &Path,
+    rules: AutoDisable,
+    test: impl AsyncFnOnce(&Store),
+) {
     let options = StoreOptions {
-        directory: directory.path().to_owned(),
+        directory: directory.to_owned(),
         max_bytes: None,
         longest_delay: Duration::from_secs(1),
         auto_disable: rules,
+        tenant_quotas: TenantQuotas::default(),
     };
     scope(async |n: &Nursery| {
         let store = Store::open(&options, Clock::new(), n).unwrap();
@@ -27,29 +37,29 @@ async fn with_store(rules: AutoDisable, test: impl AsyncFnOnce(&Store)) {
     .unwrap();
 }
 
-fn event(event_type: &str) -> NewEvent {
+pub(in crate::store) fn event(event_type: &str) -> NewEvent {
     let data = RawValue::from_string("1".to_owned()).unwrap();
     NewEvent::new(EventType::parse(event_type).unwrap(), data)
 }
 
-fn new_endpoint() -> NewEndpoint {
+pub(in crate::store) fn new_endpoint() -> NewEndpoint {
     let patterns = vec![Pattern::parse(">").unwrap()];
     NewEndpoint::new("http://127.0.0.1/".to_owned(), patterns, Secret::generate().unwrap())
 }
 
-async fn endpoint(store: &Store) -> i64 {
+pub(in crate::store) async fn endpoint(store: &Store) -> i64 {
     store.create_endpoint(TENANT, new_endpoint()).await.unwrap().seq
 }
 
 /// Returns the due deliveries of the endpoint with their target.
-async fn open_turn(store: &Store, endpoint: i64) -> (DeliveryTarget, Vec<DueDelivery>) {
+pub(in crate::store) async fn open_turn(store: &Store, endpoint: i64) -> (DeliveryTarget, Vec<DueDelivery>) {
     match store.turn(endpoint, 16, Vec::new()).await.unwrap().state {
         TurnState::Open { target, due } => (target, due),
         TurnState::Held => panic!("the endpoint is held"),
     }
 }
 
-fn outcome(
+pub(in crate::store) fn outcome(
     target: &DeliveryTarget,
     due: &DueDelivery,
     class: Option<FailureClass>,
@@ -210,7 +220,7 @@ async fn tenant(store: &Store, id: &'static str) -> TenantSeq {
 }
 
 /// Returns the values of a query of one row.
-async fn row<const N: usize>(store: &Store, sql: &'static str) -> [i64; N] {
+pub(in crate::store) async fn row<const N: usize>(store: &Store, sql: &'static str) -> [i64; N] {
     let read = move |connection: &rusqlite::Connection| {
         let columns = |row: &rusqlite::Row<'_>| {
             let mut values = [0; N];
@@ -224,7 +234,7 @@ async fn row<const N: usize>(store: &Store, sql: &'static str) -> [i64; N] {
     store.shared.readers.read(read).await.unwrap()
 }
 
-async fn published(store: &Store, tenant: TenantSeq, event: NewEvent) -> Published {
+pub(in crate::store) async fn published(store: &Store, tenant: TenantSeq, event: NewEvent) -> Published {
     store.publish(tenant, vec![event]).await.unwrap()[0]
 }
 
@@ -295,7 +305,7 @@ async fn tenants_see_and_change_no_row_of_each_other() {
         let mut events = Vec::new();
         for owner in [one, two] {
             match published(store, owner, keyed()).await {
-                Published::Accepted { event, deliveries: 1 } => events.push(event),
+                Published::Accepted { event, deliveries: 1, .. } => events.push(event),
                 other => panic!("{other:?}"),
             }
         }
@@ -327,7 +337,7 @@ async fn tenants_see_and_change_no_row_of_each_other() {
             let change = EndpointChange { enabled: Some(false), ..EndpointChange::default() };
             assert!(store.update_endpoint(foreign, endpoints[own], change).await.unwrap().is_none());
             assert!(!store.delete_endpoint(foreign, endpoints[own]).await.unwrap());
-            let target = PauseTarget::Endpoint(foreign, endpoints[own]);
+            let target = PauseTarget::Endpoint(foreign, endpoints[own], PausedBy::Owner);
             assert!(!store.set_paused(target, true).await.unwrap());
             assert!(store.follow(Some(foreign), Some(events[own]), None).await.unwrap().is_none());
             let mut feed = store.follow(Some(tenant), Some(0), None).await.unwrap().unwrap();
@@ -415,8 +425,11 @@ async fn paused_deliveries_wait_and_are_due_when_resumed() {
     with_store(AutoDisable::default(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(TENANT, vec![event("a")]).await.unwrap();
-        let targets =
-            [PauseTarget::Endpoint(TENANT, endpoint), PauseTarget::Tenant(TENANT), PauseTarget::Relay];
+        let targets = [
+            PauseTarget::Endpoint(TENANT, endpoint, PausedBy::Owner),
+            PauseTarget::Tenant(TENANT),
+            PauseTarget::Relay,
+        ];
         for target in targets {
             assert!(store.set_paused(target, true).await.unwrap());
             store.publish(TENANT, vec![event("b")]).await.unwrap();
@@ -604,6 +617,375 @@ async fn due_times_are_filled_again_from_the_pending_deliveries() {
         let (_, due) = open_turn(store, endpoint).await;
         let counts: Vec<_> = due.iter().map(|due| (due.due_at, due.round_attempts)).collect();
         assert_eq!(counts[0], (7, 1), "the attempts are kept: {counts:?}");
+    })
+    .await;
+}
+
+/// An event with an idempotency key and this data.
+fn keyed(data: &str) -> NewEvent {
+    let data = RawValue::from_string(data.to_owned()).unwrap();
+    NewEvent { idempotency_key: Some("key".to_owned()), data, ..event("a") }
+}
+
+#[tokio::test]
+async fn repeated_event_is_recognised_without_its_data() {
+    with_store(AutoDisable::default(), async |store| {
+        let Published::Accepted { event: first, .. } =
+            published(store, TENANT, keyed(r#"{"a":1,"b":[2]}"#)).await
+        else {
+            panic!("not accepted")
+        };
+        store.write(1, |tx| Ok(tx.connection.execute("UPDATE events SET data = NULL", [])?)).await.unwrap();
+        let again = published(store, TENANT, keyed(r#" {"b": [2], "a": 1}"#)).await;
+        assert!(matches!(again, Published::Replayed { event, .. } if event == first), "{again:?}");
+        let other = published(store, TENANT, keyed(r#"{"a":1,"b":[3]}"#)).await;
+        assert_eq!(other, Published::Conflict { event: first });
+        let tagged = NewEvent { tags: vec!["t".to_owned()], ..keyed(r#"{"a":1,"b":[2]}"#) };
+        assert_eq!(published(store, TENANT, tagged).await, Published::Conflict { event: first });
+    })
+    .await;
+}
+
+/// Creates a tenant with this policy.
+async fn tenant_with(store: &Store, id: &str, policy: &str) -> TenantSeq {
+    let policy = serde_json::from_str(policy).unwrap();
+    let new = NewTenant { policy, ..NewTenant::default() };
+    store.put_tenant(id.to_owned(), new).await.unwrap().0.seq
+}
+
+#[tokio::test]
+async fn repeated_and_refused_events_use_the_rate_of_their_tenant() {
+    with_store(AutoDisable::default(), async |store| {
+        let policy = r#"{"events_per_second": 1, "events_burst": 3600, "events_per_day": 2}"#;
+        let tenant = tenant_with(store, "one", policy).await;
+        let of_day =
+            |quota| matches!(quota, Published::Refused(QuotaExceeded { quota: Quota::EventsPerDay, .. }));
+        let mut results = Vec::new();
+        for data in ["1", "1", "2"] {
+            results.push(published(store, tenant, keyed(data)).await);
+        }
+        assert!(
+            matches!(
+                results[..],
+                [Published::Accepted { .. }, Published::Replayed { .. }, Published::Conflict { .. }]
+            ),
+            "{results:?}"
+        );
+        assert!(matches!(published(store, tenant, event("a")).await, Published::Accepted { .. }));
+        assert!(of_day(published(store, tenant, event("a")).await));
+        let of_rate = |result| {
+            matches!(result, Published::Refused(QuotaExceeded { quota: Quota::EventsPerSecond, .. }))
+        };
+        let left = store.publish(tenant, vec![keyed("2"); 3_595]).await.unwrap();
+        assert!(!of_rate(left[3_594]), "{:?}", left[3_594]);
+        // A token comes back each second of the test.
+        let last = store.publish(tenant, vec![keyed("1"); 600]).await.unwrap();
+        assert!(of_rate(last[599]), "{:?}", last[599]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn event_of_a_deleted_tenant_is_refused_under_a_known_key() {
+    with_store(AutoDisable::default(), async |store| {
+        let gone = tenant(store, "gone").await;
+        assert!(matches!(published(store, gone, keyed("1")).await, Published::Accepted { .. }));
+        let delete = "UPDATE tenants SET deleted_at = 1 WHERE seq = ?1";
+        let deleted = store.write(1, move |tx| {
+            tx.routes.forget(gone);
+            Ok(tx.connection.execute(delete, [gone])?)
+        });
+        deleted.await.unwrap();
+        assert_eq!(store.publish(gone, vec![keyed("1")]).await, Err(StoreError::NoTenant));
+    })
+    .await;
+}
+
+/// Runs a write in a commit that fails.
+async fn in_a_failing_commit<T: std::fmt::Debug>(
+    store: &Store,
+    write: impl Future<Output = Result<T, StoreError>>,
+) {
+    // While the first commit is written, the others are queued, so they share the next one.
+    let (_, failed, ()) = tokio::join!(biased; store.write(1, |_| Ok(())), write, fail_the_commit(store));
+    failed.unwrap_err();
+}
+
+/// Fails together with all jobs of its commit.
+async fn fail_the_commit(store: &Store) {
+    let failing = store.write(1, |tx| {
+        tx.connection.execute("ROLLBACK", [])?;
+        Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
+    });
+    failing.await.unwrap_err();
+}
+
+#[tokio::test]
+async fn quotas_are_as_before_after_a_commit_that_failed() {
+    with_store(AutoDisable::default(), async |store| {
+        let policy = r#"{"events_per_day": 2, "events_per_second": 1, "events_burst": 2}"#;
+        let tenant = tenant_with(store, "one", policy).await;
+        let publish = || store.publish(tenant, vec![event("a")]);
+        publish().await.unwrap();
+        in_a_failing_commit(store, publish()).await;
+        // A token and an event of the day are left.
+        assert!(matches!(publish().await.unwrap()[..], [Published::Accepted { .. }]));
+        in_a_failing_commit(store, store.delete_tenant(tenant)).await;
+        assert!(matches!(publish().await.unwrap()[..], [Published::Refused(_)]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn failed_job_discards_only_the_routes_that_it_touched() {
+    with_store(AutoDisable::default(), async |store| {
+        let [failing, other] = [tenant(store, "failing").await, tenant(store, "other").await];
+        let new = || NewEndpoint { uid: Some("same".to_owned()), ..new_endpoint() };
+        for tenant in [failing, other] {
+            store.create_endpoint(tenant, new()).await.unwrap();
+            store.publish(tenant, vec![event("a")]).await.unwrap();
+        }
+        // Behind the back of the writer, so that a load of the routes shows.
+        let hide = "UPDATE endpoints SET enabled = 0 WHERE tenant_seq = ?1";
+        store.write(1, move |tx| Ok(tx.connection.execute(hide, [other])?)).await.unwrap();
+        store.create_endpoint(failing, new()).await.unwrap_err();
+        let accepted = published(store, other, event("a")).await;
+        assert!(matches!(accepted, Published::Accepted { deliveries: 1, .. }), "loaded again: {accepted:?}");
+
+        let undone = store.write(1, move |tx| {
+            let insert =
+                "INSERT INTO endpoints (tenant_seq, url, patterns, enabled, secret, created_at, updated_at)
+                 VALUES (?1, 'http://127.0.0.1/', '>', 1, 'x', 0, 0)";
+            tx.connection.execute(insert, [failing])?;
+            tx.routes.invalidate(failing);
+            assert_eq!(tx.routes.of(tx.connection, failing)?.endpoints().len(), 2);
+            Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
+        });
+        undone.await.unwrap_err();
+        let accepted = published(store, failing, event("a")).await;
+        assert!(matches!(accepted, Published::Accepted { deliveries: 1, .. }), "{accepted:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tenant_has_at_most_a_thousand_sessions() {
+    with_store(AutoDisable::default(), async |store| {
+        let other = tenant(store, "other").await;
+        let session = |name: String| NewSession {
+            token: name.clone(),
+            session: Some(name),
+            capabilities: Vec::new(),
+            expires_at: Millis::MAX,
+        };
+        store.add_session(other, session("other".to_owned()), Creator::Owner).await.unwrap();
+        let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+             INSERT INTO portal_sessions (hash, tenant_seq, session, capabilities, created_at, expires_at)
+             SELECT CAST('hash' || i AS BLOB), 1, 's' || i, '', i, 9e15 FROM n";
+        store.write(1, move |tx| Ok(tx.connection.execute(fill, [])?)).await.unwrap();
+        store.add_session(TENANT, session("new".to_owned()), Creator::Owner).await.unwrap();
+        let counts = "SELECT count(*) FILTER (WHERE tenant_seq = 1), count(*) FILTER (WHERE session = 's1'),
+             count(*) FILTER (WHERE session IN ('s2', 'new', 'other')) FROM portal_sessions";
+        assert_eq!(row(store, counts).await, [1_000, 0, 3]);
+        let ended = ["s2".to_owned(), "none".to_owned()].to_vec();
+        store.end_sessions(TENANT, ended, 1).await.unwrap();
+        let live = "SELECT count(*) FROM portal_sessions WHERE expires_at > 1";
+        assert_eq!(row(store, live).await, [1_000]);
+        store.end_sessions(TENANT, Vec::new(), 1).await.unwrap();
+        assert_eq!(row(store, live).await, [1]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn resends_use_the_rate_and_the_backlog_of_their_tenant() {
+    with_store(AutoDisable::default(), async |store| {
+        let quota = |result: Result<(), StoreError>| match result {
+            Err(StoreError::Quota(QuotaExceeded { quota, .. })) => Some(quota),
+            Ok(()) => None,
+            Err(other) => panic!("{other:?}"),
+        };
+        for (policy, expected, admitted) in [
+            (r#"{"backlog_max": 3}"#, Quota::Backlog, 3),
+            (r#"{"events_per_second": 1, "events_burst": 7}"#, Quota::EventsPerSecond, 3),
+        ] {
+            let tenant = tenant_with(store, &format!("{expected:?}"), policy).await;
+            let disabled = NewEndpoint { enabled: false, ..new_endpoint() };
+            let endpoint = store.create_endpoint(tenant, disabled).await.unwrap().seq;
+            for _ in 0..4 {
+                published(store, tenant, event("a")).await;
+            }
+            let filter = DeliveryFilter { tenant: Some(tenant), ..DeliveryFilter::default() };
+            let rows = store.deliveries(filter, None, 10).await.unwrap().rows;
+            let skipped: Vec<_> = rows.into_iter().map(|row| row.unwrap()).collect();
+            // Makes them dead letters, which a redrive selects.
+            let kill = "UPDATE deliveries SET state = 2 WHERE tenant_seq = ?1";
+            store.write(1, move |tx| Ok(tx.connection.execute(kill, [tenant])?)).await.unwrap();
+            assert_eq!(quota(store.resend(tenant, skipped[0].seq).await.map(drop)), None);
+            let done = store.redrive(tenant, None).await.unwrap();
+            assert_eq!((done.redriven + 1, done.more), (admitted, true), "{expected:?}");
+            assert_eq!(quota(store.redrive(tenant, None).await.map(drop)), Some(expected));
+            let dead = skipped.iter().find(|row| row.seq != skipped[0].seq).unwrap();
+            let last = skipped[..].iter().map(|row| row.seq).max().unwrap();
+            assert_eq!(dead.endpoint, endpoint);
+            let refused = store.send_again(tenant, skipped[1].event, endpoint, None).await.map(drop);
+            let other = store.resend(tenant, last).await.map(drop);
+            // A delivery that is pending already adds nothing to the backlog.
+            let of_pending = (expected != Quota::Backlog).then_some(expected);
+            assert!([of_pending, Some(expected)].contains(&quota(refused)));
+            assert_eq!(quota(other), of_pending);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn deleted_endpoint_keeps_its_row_only_for_its_deliveries() {
+    with_store(AutoDisable::default(), async |store| {
+        let new = || NewEndpoint {
+            uid: Some("hook".to_owned()),
+            headers: [("authorization".to_owned(), "theirs".to_owned())].into(),
+            ..new_endpoint()
+        };
+        let unused = store.create_endpoint(TENANT, new()).await.unwrap().seq;
+        assert!(store.delete_endpoint(TENANT, unused).await.unwrap());
+        assert_eq!(row(store, "SELECT count(*) FROM endpoints").await, [0]);
+        let used = store.create_endpoint(TENANT, new()).await.unwrap().seq;
+        assert!(used > unused, "the number of a deleted endpoint was used again");
+        published(store, TENANT, event("a")).await;
+        assert!(store.delete_endpoint(TENANT, used).await.unwrap());
+        assert!(!store.delete_endpoint(TENANT, used).await.unwrap());
+        let blank = "SELECT count(*) FROM endpoints WHERE secret = '' AND headers = '{}' AND uid IS NULL";
+        assert_eq!(row(store, blank).await, [1]);
+        assert_eq!(store.move_to_dead_letters(used).await.unwrap().letters.len(), 1);
+        assert_eq!(states(store, TENANT).await, [DeliveryState::Dead]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_of_a_tenant_are_limited() {
+    with_store(AutoDisable::default(), async |store| {
+        let one = tenant_with(store, "one", r#"{"keys_max": 2}"#).await;
+        let add = async |id: String| {
+            let (tenant, name) = (Some("one".to_owned()), String::new());
+            let scopes = crate::access::KeyScopes::ADMIN;
+            let new = NewKey { hash: hash_key(&id), id, tenant, scopes, name, expires_at: None };
+            store.add_key(new, Creator::Owner).await
+        };
+        for id in ["a", "b"] {
+            add(id.to_owned()).await.unwrap().unwrap();
+        }
+        let refused = add("c".to_owned()).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Quota(QuotaExceeded { quota: Quota::Keys, limit: 2, .. })));
+        let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1005)
+             INSERT INTO api_keys (id, hash, tenant_seq, scopes, name, created_at, revoked_at)
+             SELECT 'old' || i, x'00', ?1, 1, '', 0, 1 FROM n";
+        store.write(1, move |tx| Ok(tx.connection.execute(fill, [one])?)).await.unwrap();
+        assert_eq!(store.revoke_key("a".to_owned(), None).await.unwrap(), KeyRevocation::Revoked);
+        add("c".to_owned()).await.unwrap().unwrap();
+        let counts = "SELECT count(*), count(*) FILTER (WHERE id IN ('b', 'c', 'old1005', 'old7')),
+             count(*) FILTER (WHERE id IN ('a', 'old1')) FROM api_keys";
+        assert_eq!(row(store, counts).await, [1_002, 4, 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn owner_of_an_endpoint_does_not_end_the_pause_of_an_operator() {
+    with_store(AutoDisable::default(), async |store| {
+        let endpoint = endpoint(store).await;
+        let set =
+            async |by, paused| store.set_paused(PauseTarget::Endpoint(TENANT, endpoint, by), paused).await;
+        let is_paused = async || store.endpoint(TENANT, endpoint).await.unwrap().unwrap().paused;
+        for by in [PausedBy::Operator, PausedBy::Owner] {
+            assert!(set(by, true).await.unwrap());
+        }
+        assert_eq!(set(PausedBy::Owner, false).await, Err(StoreError::PausedByOperator));
+        assert!(is_paused().await);
+        assert!(set(PausedBy::Operator, false).await.unwrap());
+        assert!(!is_paused().await, "an operator resumes for both");
+        assert!(set(PausedBy::Owner, true).await.unwrap() && is_paused().await);
+        assert!(set(PausedBy::Owner, false).await.unwrap() && !is_paused().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_of_a_deleted_tenant_go_while_its_attempts_end() {
+    with_store(AutoDisable::default(), async |store| {
+        for (round, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            let tenant = tenant(store, id).await;
+            let (mut in_flight, mut endpoints) = (Vec::new(), Vec::new());
+            for _ in 0..3 {
+                let endpoint = store.create_endpoint(tenant, new_endpoint()).await.unwrap().seq;
+                endpoints.push(endpoint);
+                store.publish(tenant, vec![event("a"); 150]).await.unwrap();
+                let (target, due) = open_turn(store, endpoint).await;
+                in_flight.extend(due.into_iter().map(|due| {
+                    let retry = DeliveryVerdict::Retry(store.clock().due_now());
+                    outcome(&target, &due, Some(FailureClass::Receiver), retry)
+                }));
+            }
+            let (deleted, ()) = tokio::join!(biased; store.delete_tenant(tenant), async {
+                for (nth, outcome) in in_flight.into_iter().enumerate() {
+                    store.record(outcome).await.unwrap();
+                    // Spread over the steps of the sweep.
+                    for _ in 0..nth * round {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            });
+            assert_eq!(deleted.unwrap(), Some(450 + 300 + 150));
+            while row(store, "SELECT count(*) FROM tenants WHERE deleted_at IS NOT NULL").await != [0] {
+                tokio::task::yield_now().await;
+            }
+            for table in ["due", "attempts", "deliveries", "events", "rollups", "endpoints"] {
+                let count: &'static str = format!("SELECT count(*) FROM {table}").leak();
+                assert_eq!(row(store, count).await, [0], "{table} in round {round}");
+            }
+            assert_backlogs_are_right(store, &endpoints).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn first_tenant_after_a_start_leaves_a_gap_in_the_numbers() {
+    with_store(AutoDisable::default(), async |store| {
+        let tenant = tenant_with(store, "one", "{}").await;
+        // A step is below 1 000 with a probability of 1e-9.
+        assert!(tenant.number() > 1_000, "{tenant}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn routes_follow_a_changed_endpoint_and_load_no_others() {
+    with_store(AutoDisable::default(), async |store| {
+        let hidden = endpoint(store).await;
+        let deliveries = async || match published(store, TENANT, event("a")).await {
+            Published::Accepted { deliveries, .. } => deliveries,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(deliveries().await, 1);
+        // Behind the back of the writer, so that a load of all routes shows.
+        let hide = "UPDATE endpoints SET enabled = 0 WHERE seq = ?1";
+        store.write(1, move |tx| Ok(tx.connection.execute(hide, [hidden])?)).await.unwrap();
+        let [first, second] = [endpoint(store).await, endpoint(store).await];
+        assert_eq!(deliveries().await, 3);
+        let change = EndpointChange { enabled: Some(false), ..EndpointChange::default() };
+        store.update_endpoint(TENANT, first, change).await.unwrap().unwrap();
+        assert_eq!(deliveries().await, 2);
+        let change = EndpointChange { enabled: Some(true), ..EndpointChange::default() };
+        store.update_endpoint(TENANT, first, change).await.unwrap().unwrap();
+        assert!(store.delete_endpoint(TENANT, second).await.unwrap());
+        assert_eq!(deliveries().await, 2);
+        let (target, due) = open_turn(store, first).await;
+        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), DeliveryVerdict::Retry(0));
+        let gone = Attempt { status: Some(410), ..failed.attempt.clone() };
+        store.record(AttemptOutcome { attempt: gone, ..failed }).await.unwrap();
+        assert_eq!(deliveries().await, 1, "the receiver is gone");
     })
     .await;
 }

@@ -17,7 +17,8 @@ use super::backlog::{BacklogChanges, Backlogs};
 use super::checkpoint::Checkpointer;
 use super::damage::{Damage, readable, rebuild_indexes};
 use super::keys::{KeyChange, KeyRing};
-use super::quotas::{QuotaCounters, QuotaExceeded};
+use super::quotas::{QuotaCounters, QuotaExceeded, QuotaUse, check_backlog};
+use super::replays::ReplaySignal;
 use super::rollups::CommitCounts;
 use super::routes::{FanOut, Routes, TenantRoutes};
 use super::space::StoreSpace;
@@ -26,6 +27,7 @@ use super::tenant_names::{NameChange, TenantNames};
 use super::wakes::{EndpointWake, Wake, Wakes};
 use super::{StoreError, TenantSeq, schema};
 use crate::clock::{Clock, Millis};
+use crate::config::TenantQuotas;
 use crate::error::OpenError;
 
 /// Maximum weight of a commit. Beyond about 256 rows enough callers share the fsync, and a larger commit only makes
@@ -69,14 +71,18 @@ pub(super) struct Tx<'a> {
     pub(super) names: Vec<NameChange>,
     pub(super) backlog: BacklogChanges<'a>,
     pub(super) quotas: &'a mut QuotaCounters,
-    /// Tenants whose events the jobs have counted in `quotas`.
-    counted: Vec<TenantSeq>,
+    /// The counts of the jobs in `quotas`.
+    counted: Vec<QuotaUse>,
+    /// Deleted tenants, whose counters are removed once the commit is on disk.
+    pub(super) deleted: Vec<TenantSeq>,
     /// The counts of the jobs, for the roll-ups.
     pub(super) counts: CommitCounts,
     /// Events for the feeds, which receive them once the commit is on disk.
     pub(super) added: CommitEvents,
     /// Changes of the API keys, which take effect once the commit is on disk.
     pub(super) key_changes: Vec<KeyChange>,
+    /// `true` if a replay may have been created; its driver reads them again once the commit is on disk.
+    pub(super) has_new_replays: bool,
     pub(super) damage: &'a Damage,
     pub(super) space: &'a mut StoreSpace,
 }
@@ -85,6 +91,38 @@ impl Tx<'_> {
     /// Wakes an endpoint of the tenant once the commit is on disk.
     pub(super) fn wake(&mut self, tenant: TenantSeq, endpoint: i64, wake: Wake) {
         self.woken.push(EndpointWake::new(tenant, endpoint, wake));
+    }
+
+    /// Counts a request in the rate of its tenant, or refuses it.
+    pub(super) fn admit_request(
+        &mut self,
+        tenant: TenantSeq,
+        routes: &TenantRoutes,
+    ) -> Result<(), QuotaExceeded> {
+        self.quotas.admit_request(tenant, &routes.policy, self.due_now)?;
+        self.counted.push(QuotaUse::Request(tenant));
+        Ok(())
+    }
+
+    /// Returns how many deliveries of the tenant may become pending: the remaining backlog, if it is limited.
+    ///
+    /// # Errors
+    /// [`StoreError::Quota`] if there is none left; [`StoreError::NoTenant`].
+    pub(super) fn backlog_left(&mut self, tenant: TenantSeq) -> Result<u64, StoreError> {
+        let routes = self.routes.of(self.connection, tenant)?;
+        let Some(max) = routes.policy.backlog_max else { return Ok(u64::MAX) };
+        let pending = routes.endpoints().map(|endpoint| self.backlog.of(endpoint)).sum();
+        check_backlog(&routes.policy, || pending).map_err(StoreError::Quota)?;
+        Ok(max.get() - pending)
+    }
+
+    /// Counts the resend of a delivery in the rate of its tenant, or refuses it.
+    ///
+    /// # Errors
+    /// [`StoreError::Quota`]; [`StoreError::NoTenant`].
+    pub(super) fn admit_resend(&mut self, tenant: TenantSeq) -> Result<(), StoreError> {
+        let routes = self.routes.of(self.connection, tenant)?;
+        self.admit_request(tenant, &routes).map_err(StoreError::Quota)
     }
 
     /// Counts an event in the quotas of its tenant, or refuses it.
@@ -96,8 +134,8 @@ impl Tx<'_> {
     ) -> Result<(), QuotaExceeded> {
         let backlog = &self.backlog;
         let pending = || routes.endpoints().map(|endpoint| backlog.of(endpoint)).sum();
-        self.quotas.admit(tenant, &routes.policy, bytes, pending, self.wall, self.due_now)?;
-        self.counted.push(tenant);
+        self.quotas.admit(tenant, &routes.policy, bytes, pending, self.wall)?;
+        self.counted.push(QuotaUse::Event(tenant));
         Ok(())
     }
 
@@ -111,6 +149,8 @@ impl Tx<'_> {
             key_changes: self.key_changes.len(),
             backlog: self.backlog.mark(),
             counted: self.counted.len(),
+            deleted: self.deleted.len(),
+            routes: self.routes.mark(),
             stepped: self.stepped,
         }
     }
@@ -123,11 +163,12 @@ impl Tx<'_> {
         self.names.truncate(mark.names);
         self.key_changes.truncate(mark.key_changes);
         self.backlog.back_to(mark.backlog);
-        for tenant in self.counted.drain(mark.counted..) {
-            self.quotas.undo(tenant);
+        for used in self.counted.drain(mark.counted..) {
+            self.quotas.undo(used);
         }
+        self.deleted.truncate(mark.deleted);
         self.stepped = mark.stepped;
-        self.routes.invalidate_all();
+        self.routes.back_to(mark.routes);
     }
 }
 
@@ -141,6 +182,8 @@ struct TxMark {
     key_changes: usize,
     backlog: usize,
     counted: usize,
+    deleted: usize,
+    routes: usize,
     stepped: bool,
 }
 
@@ -161,6 +204,7 @@ pub(super) struct CommitListeners {
     pub(super) names: Arc<TenantNames>,
     pub(super) keys: Arc<KeyRing>,
     pub(super) backlogs: Arc<Backlogs>,
+    pub(super) replays: Arc<ReplaySignal>,
     pub(super) damage: Arc<Damage>,
 }
 
@@ -182,6 +226,7 @@ impl Writer {
         clock: Clock,
         listeners: CommitListeners,
         space: StoreSpace,
+        tenant_quotas: TenantQuotas,
     ) -> Result<Self, OpenError> {
         let log_pages = Arc::new(AtomicI32::new(0));
         let seen = Arc::clone(&log_pages);
@@ -205,7 +250,7 @@ impl Writer {
         let committer = Arc::new(Mutex::new(Some(Committer {
             connection,
             checkpointer,
-            routes: Routes::new(fan_out.clone()),
+            routes: Routes::new(fan_out.clone(), tenant_quotas),
             clock,
             quotas,
             counting,
@@ -337,6 +382,9 @@ struct Committed {
     added: CommitEvents,
     names: Vec<NameChange>,
     key_changes: Vec<KeyChange>,
+    /// Endpoints with fewer deliveries that replays made.
+    freed: Vec<i64>,
+    has_new_replays: bool,
 }
 
 /// The state of the commits. One commit at a time uses it.
@@ -417,8 +465,9 @@ impl Committer {
             }
         }
         match outcome {
-            Ok(Committed { woken, added, names, key_changes }) => {
+            Ok(Committed { woken, added, names, key_changes, freed, has_new_replays }) => {
                 self.listeners.names.apply(names);
+                self.listeners.replays.note(freed, has_new_replays);
                 self.listeners.keys.apply(key_changes);
                 // Before the answers: when a caller knows of the commit, the dispatcher has been notified of its
                 // deliveries.
@@ -436,6 +485,7 @@ impl Committer {
         jobs: Vec<Job>,
         answers: &mut Vec<Result<(), StoreError>>,
     ) -> Result<Committed, StoreError> {
+        self.routes.begin();
         let (connection, counting) = (&self.connection, &mut self.counting);
         let run =
             |sql| -> Result<(), StoreError> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
@@ -451,8 +501,10 @@ impl Committer {
             backlog: BacklogChanges::new(&self.listeners.backlogs),
             quotas: &mut self.quotas,
             counted: Vec::new(),
+            deleted: Vec::new(),
             added: self.listeners.tail.begin(),
             key_changes: Vec::new(),
+            has_new_replays: false,
             damage: &self.listeners.damage,
             space: &mut self.space,
         };
@@ -504,8 +556,12 @@ impl Committer {
             if is_time_due {
                 self.seen_time = now;
             }
-            let Tx { woken, added, names, key_changes, .. } = tx;
-            Committed { woken, added, names, key_changes }
+            let Tx { woken, added, names, key_changes, has_new_replays, backlog, deleted, quotas, .. } = tx;
+            for tenant in deleted {
+                quotas.forget(tenant);
+            }
+            let freed = backlog.freed().collect();
+            Committed { woken, added, names, key_changes, freed, has_new_replays }
         })
     }
 

@@ -17,13 +17,15 @@ const { Svix, Webhook } = library.Svix ? library : library.default;
 
 const received = [];
 const waiting = [];
-const failed = new Set();
+const seen = new Map();
 const receiver = createServer(async (request, response) => {
   let body = "";
   for await (const part of request) body += part;
   const id = request.headers["svix-id"];
-  response.statusCode = body.includes("fail") && !failed.has(id) ? 500 : 200;
-  failed.add(id);
+  // The first requests of a message fail: one of a message with `fail`, and two with `dead`.
+  const failures = body.includes("dead") ? 2 : body.includes("fail") ? 1 : 0;
+  seen.set(id, (seen.get(id) ?? 0) + 1);
+  response.statusCode = seen.get(id) <= failures ? 500 : 200;
   response.end();
   const hit = { headers: request.headers, body };
   waiting.length > 0 ? waiting.shift()(hit) : received.push(hit);
@@ -123,7 +125,41 @@ assert.equal((await svix.messageAttempt.listAttemptedDestinations("acme", failin
 await svix.messageAttempt.resend("acme", failing.id, "main");
 assert.equal((await arrived()).headers["svix-id"], failing.id);
 await eventually("the statistics", async () => (await svix.endpoint.getStats("acme", "main")).success === 4);
-await refused(501, () => svix.endpoint.recover("acme", "main", { since: new Date() }));
+
+// After a rotation without a grace period only the new secret verifies.
+await svix.endpoint.rotateSecret("acme", "main", { gracePeriodSeconds: 0 });
+const last = (await svix.endpoint.getSecret("acme", "main")).key;
+await svix.message.create("acme", { eventType: "invoice-line.paid", payload: { n: 3 } });
+hit = await arrived();
+new Webhook(last).verify(hit.body, hit.headers);
+for (const old of [secret, rotated]) assert.throws(() => new Webhook(old).verify(hit.body, hit.headers));
+
+const since = new Date(Date.now() - 3_600_000);
+const finished = (task) =>
+  eventually("the task", async () => {
+    const found = await svix.backgroundTask.get(task.id);
+    return found.status === "finished" && found;
+  });
+const dead = await svix.message.create("acme", { eventType: "invoice.failed", payload: { dead: true } });
+for (const _ of [1, 2]) assert.equal((await arrived()).headers["svix-id"], dead.id);
+await eventually("a dead letter", async () => (await svix.endpoint.getStats("acme", "main")).fail === 1);
+const recovery = await svix.endpoint.recover("acme", "main", { since });
+assert.equal(recovery.task, "endpoint.recover");
+assert.equal((await arrived()).headers["svix-id"], dead.id);
+assert.equal((await finished(recovery)).data.messagesSent, 1);
+const late = { url: target, uid: "late" };
+await svix.endpoint.create("acme", { ...late, [isSecond ? "eventTypes" : "filterTypes"]: ["invoice-line.paid"] });
+const missing = await svix.endpoint.replayMissing("acme", "late", { since });
+const first = [await arrived(), await arrived(), await arrived()];
+assert.ok(first.some((replayed) => replayed.headers["svix-id"] === message.id));
+await finished(missing);
+const again = await svix.endpoint.bulkReplay("acme", "late", { since, channel: "books", status: 0 });
+assert.equal((await arrived()).headers["svix-id"], message.id);
+await finished(again);
+assert.deepEqual(
+  (await svix.backgroundTask.list()).data.map((task) => task.task),
+  ["endpoint.bulk-replay", "endpoint.replay", "endpoint.recover"],
+);
 
 const access = await svix.authentication.appPortalAccess("acme", {});
 assert.ok(access.url.includes(access.token));

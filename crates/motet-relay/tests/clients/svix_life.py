@@ -3,6 +3,7 @@
 Arguments: the URL of the server and an API key. Works with the versions 1.x and 2.x of the client.
 """
 
+import collections
 import queue
 import sys
 import threading
@@ -30,15 +31,16 @@ received = queue.Queue()
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Answers the first request of each type `invoice.failed` with 500."""
+    """Answers the first requests of a message with 500: one of a message with `fail`, and two with `dead`."""
 
-    failed = set()
+    seen = collections.Counter()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        is_first = b"fail" in body and self.headers["svix-id"] not in self.failed
-        self.failed.add(self.headers["svix-id"])
-        self.send_response(500 if is_first else 200)
+        failures = 2 if b"dead" in body else 1 if b"fail" in body else 0
+        message = self.headers["svix-id"]
+        self.seen[message] += 1
+        self.send_response(500 if self.seen[message] <= failures else 200)
         self.end_headers()
         received.put(({name.lower(): value for name, value in self.headers.items()}, body))
 
@@ -202,16 +204,56 @@ stats = eventually(
     lambda: (found := svix.endpoint.get_stats("acme", "main", EndpointGetStatsOptions())).success == 4 and found,
 )
 assert (stats.fail, stats.pending) == (0, 0), stats
-refused(
-    501,
-    lambda: svix.endpoint.recover("acme", "main", m.RecoverIn(since=datetime.now(timezone.utc) - timedelta(hours=1))),
-)
+
+# After a rotation without a grace period only the new secret verifies.
+svix.endpoint.rotate_secret("acme", "main", m.EndpointSecretRotateIn(grace_period_seconds=0))
+last = svix.endpoint.get_secret("acme", "main").key
+svix.message.create("acme", m.MessageIn(event_type="invoice-line.paid", payload={"n": 3}))
+sent, body = arrived()
+Webhook(last).verify(body, sent)
+for old in [secret, rotated]:
+    try:
+        Webhook(old).verify(body, sent)
+        raise AssertionError("an old secret was accepted")
+    except WebhookVerificationError:
+        pass
+
+# Replays
+an_hour_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+
+
+def finished(task):
+    return eventually(
+        "the task", lambda: (found := svix.background_task.get(task.id)) and found.status == "finished" and found
+    )
+
+
+dead = svix.message.create("acme", m.MessageIn(event_type="invoice.failed", payload={"dead": True}))
+assert [arrived()[0]["svix-id"] for _ in range(2)] == [dead.id] * 2
+eventually("a dead letter", lambda: svix.endpoint.get_stats("acme", "main", EndpointGetStatsOptions()).fail == 1)
+recovery = svix.endpoint.recover("acme", "main", m.RecoverIn(since=an_hour_ago))
+assert (recovery.status, recovery.task) == ("running", "endpoint.recover"), recovery
+assert arrived()[0]["svix-id"] == dead.id
+assert finished(recovery).data["messagesSent"] == 1
+if IS_SECOND:
+    late = m.EndpointIn(url=RECEIVER, uid="late", event_types=["invoice-line.paid"])
+else:
+    late = m.EndpointIn(url=RECEIVER, uid="late", filter_types=["invoice-line.paid"], version=1)
+svix.endpoint.create("acme", late)
+missing = svix.endpoint.replay_missing("acme", "late", m.ReplayIn(since=an_hour_ago))
+first = [arrived()[0]["svix-id"] for _ in range(3)]
+assert missing.task == "endpoint.replay" and message.id in first and finished(missing)
+of_all = m.BulkReplayIn(since=an_hour_ago, event_types=["invoice-line.paid"], channel="books", status=0)
+again = svix.endpoint.bulk_replay("acme", "late", of_all)
+assert arrived()[0]["svix-id"] == message.id and finished(again)
+tasks = svix.background_task.list().data
+assert [task.task for task in tasks] == ["endpoint.bulk-replay", "endpoint.replay", "endpoint.recover"], tasks
+refused(404, lambda: svix.background_task.get("qtask_unknown"))
 
 # The portal, and the end
 access = svix.authentication.app_portal_access("acme", m.AppPortalAccessIn(session_id="s"))
 assert access.url.startswith(URL) and access.token in access.url
 Svix(access.token, SvixOptions(server_url=URL)).authentication.logout()
-assert svix.background_task.list().data == []
 svix.event_type.delete("invoice-line.paid")
 svix.endpoint.delete("acme", "main")
 refused(404, lambda: svix.endpoint.get("acme", "main"))

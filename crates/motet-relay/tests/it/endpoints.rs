@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use crate::harness::{Act, FAIL, OK, Receiver, Relay, eventually};
+use crate::harness::{Act, Answer, FAIL, OK, Receiver, Relay, eventually};
 
 #[tokio::test]
 async fn endpoints_are_created_read_listed_updated_and_deleted() {
@@ -244,10 +244,10 @@ async fn endpoint_is_changed_by_a_merge_patch() {
 async fn invalid_fields_of_an_endpoint_are_refused() {
     let relay = Relay::start().await;
     let client = relay.client();
-    let path =
-        format!("/v1/endpoints/{}", client.endpoint_at("http://127.0.0.1:9/", json!({"uid": "one"})).await);
+    let id = client.endpoint_at("http://127.0.0.1:9/", json!({"uid": "one"})).await;
+    let path = format!("/v1/endpoints/{id}");
     for (field, status, why) in [
-        (json!({"uid": "ep_x"}), 400, "begins with"),
+        (json!({"uid": id}), 400, "has the form of an id"),
         (json!({"uid": "a b"}), 400, "' '"),
         (json!({"uid": "one"}), 409, "uid"),
         (json!({"kind": "queue"}), 400, "unknown variant"),
@@ -272,6 +272,33 @@ async fn invalid_fields_of_an_endpoint_are_refused() {
             assert_eq!(refused.status.as_u16(), status, "{field}: {}", refused.text());
         }
     }
+    assert_eq!(client.list("/v1/endpoints").await.len(), 1);
+}
+
+#[tokio::test]
+async fn headers_of_an_endpoint_are_limited_as_a_whole() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let path = format!("/v1/endpoints/{}", client.endpoint_at("http://127.0.0.1:9/", json!({})).await);
+    let many = |prefix: &str, entries: usize, bytes: usize| -> Value {
+        (0..entries).map(|n| (format!("{prefix}{n}"), json!("x".repeat(bytes)))).collect::<Map<_, _>>().into()
+    };
+    let patched = client.patch(&path, json!({"headers": many("a", 32, 1)})).await;
+    assert_eq!(patched.status, StatusCode::OK, "{}", patched.text());
+    let is_refused = |answer: Answer, why: &str| {
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
+        assert!(answer.problem().contains(why), "{}", answer.problem());
+    };
+    is_refused(client.patch(&path, json!({"headers": {"b": "x"}})).await, "33 entries; at most 32");
+    // Names that replace others.
+    let mut replaced = many("a", 32, 0);
+    replaced.as_object_mut().unwrap().values_mut().for_each(|value| *value = Value::Null);
+    replaced.as_object_mut().unwrap().extend(many("b", 4, 4_000).as_object().unwrap().clone());
+    let patched = client.patch(&path, json!({"headers": replaced})).await;
+    assert_eq!(patched.json()["headers"].as_array().map(Vec::len), Some(4), "{}", patched.text());
+    is_refused(client.patch(&path, json!({"headers": many("c", 1, 400)})).await, "at most 16384");
+    let new = json!({"url": "http://127.0.0.1:9/", "headers": many("d", 5, 4_000)});
+    is_refused(client.post("/v1/endpoints", new).await, "at most 16384");
     assert_eq!(client.list("/v1/endpoints").await.len(), 1);
 }
 

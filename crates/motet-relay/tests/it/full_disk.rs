@@ -159,14 +159,14 @@ async fn store_at_its_size_limit_refuses_events_and_keeps_stored_ones() {
 }
 
 #[tokio::test]
-async fn store_at_its_size_limit_still_delivers_and_takes_endpoints() {
+async fn store_at_its_size_limit_still_delivers_and_takes_changes() {
     // Every delivery has two outcomes, and the first of them comes late.
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let limit = (1 << 20).to_string();
     let options = ["--max-store-bytes", &limit, "--breaker-failures", "1000000", "--retry-base", "1"];
     let relay = Relay::start_with(&options).await;
     let client = relay.client();
-    client.endpoint(&receiver).await;
+    let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
     let acknowledged = fill(client).await;
     // Outcomes may have left space for a small event.
     let refused = client.post("/v1/events", json!({"type": "a", "data": "x".repeat(200_000)})).await;
@@ -174,8 +174,20 @@ async fn store_at_its_size_limit_still_delivers_and_takes_endpoints() {
     for event in &acknowledged {
         client.delivery_in_state(event, "delivered").await;
     }
-    // Endpoints are stored beyond the limit as well.
-    client.endpoint(&receiver).await;
+    for (path, body) in [
+        ("/v1/endpoints", json!({"url": "http://127.0.0.1:9/"})),
+        ("/v1/keys", json!({"scopes": ["read"]})),
+        ("/api/v1/app", json!({"name": "a"})),
+        ("/api/v1/auth/app-portal-access/default", json!({})),
+        ("/api/v1/event-type", json!({"name": "a", "description": ""})),
+    ] {
+        let refused = client.post(path, body).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {}", refused.text());
+    }
+    assert_eq!(client.put("/v1/tenants/a", json!({})).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    // Changes and deletions are stored beyond the limit.
+    assert_eq!(client.patch(&path, json!({"enabled": false})).await.status, StatusCode::OK);
+    assert_eq!(client.delete(&path).await.status, StatusCode::NO_CONTENT);
     assert_eq!(client.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 

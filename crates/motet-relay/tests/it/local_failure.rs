@@ -45,6 +45,12 @@ async fn missing_file_descriptors_do_not_count_against_receivers() {
             .then(|| assert!(answer.problem().contains("os error 24")))
     })
     .await;
+    // The text may name a host of a tenant.
+    let open = client.request(http::Method::GET, "/readyz", &[], "").await.unwrap();
+    assert_eq!(open.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(open.problem().contains("the log has the reason"), "{}", open.problem());
+    assert!(!open.text().contains("os error") && !open.text().contains("127.0.0.1"), "{}", open.text());
+    assert!(relay.log_line("deliveries cannot be attempted").await.contains("os error 24"));
     limit_files(&relay, before);
     let delivery = client.delivery_in_state(&event, "delivered").await;
     assert_eq!(delivery["attempts"], 1);

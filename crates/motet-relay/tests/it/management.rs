@@ -199,3 +199,31 @@ async fn dead_letters_of_an_endpoint_are_redriven_in_steps() {
     })
     .await;
 }
+
+/// An endpoint of which the URL is a route of relay, and the header a key: its deliveries would make further ones.
+#[tokio::test]
+async fn delivery_cannot_call_the_api_of_relay() {
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    let url = format!("http://{}/v1/events", client.address);
+    for (tenant, header) in [("default", "webhook-id"), ("svix", "svix-id")] {
+        let policy = if tenant == "svix" { json!({"header_prefix": "svix"}) } else { json!({}) };
+        client.put(&format!("/v1/tenants/{tenant}"), json!({"policy": policy})).await;
+        let headers = json!({"authorization": format!("Bearer {}", client.key)});
+        let endpoints = format!("/v1/tenants/{tenant}/endpoints");
+        let made = client.post(&endpoints, json!({"url": url, "headers": headers})).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+        let event = json!({"type": "a", "data": 1});
+        let made = client.post(&format!("/v1/tenants/{tenant}/events"), event).await.json();
+        let listed = format!("/v1/deliveries?tenant={tenant}&event_id={}", made["id"].as_str().unwrap());
+        let id = eventually("the delivery to be dead", || async {
+            let items = client.list(&listed).await;
+            (items[0]["state"] == "dead").then(|| items[0]["id"].as_str().unwrap().to_owned())
+        })
+        .await;
+        let delivery = client.get(&format!("/v1/tenants/{tenant}/deliveries/{id}")).await.json();
+        let attempt = &delivery["attempt_log"][0];
+        assert_eq!(attempt["status"], 403, "{attempt}");
+        assert!(attempt["response"].as_str().unwrap().contains(header), "{attempt}");
+    }
+}

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{FAIL, Feed, Receiver, Relay, program};
 
 #[tokio::test]
-async fn metrics_show_attempts_and_dead_letters_without_a_key() {
+async fn metrics_show_totals_to_all_and_endpoints_to_a_key() {
     let receiver = Receiver::accepting().await;
     let broken = Receiver::start(|_| FAIL).await;
     let relay = Relay::start_with(&["--max-attempts", "1"]).await;
@@ -25,18 +25,36 @@ async fn metrics_show_attempts_and_dead_letters_without_a_key() {
     assert_eq!(answer.status, StatusCode::OK);
     let text = answer.text();
     for line in [
-        "relay_attempts_total{outcome=\"delivered\"} 1".to_owned(),
-        "relay_attempts_total{outcome=\"dead\"} 1".to_owned(),
-        format!("relay_endpoint_pending{{endpoint=\"{good}\"}} 0"),
-        format!("relay_endpoint_dead{{endpoint=\"{bad}\"}} 1"),
-        "relay_store_writable 1".to_owned(),
-        "relay_connections 1".to_owned(),
-        "relay_delivery_seconds_count 1".to_owned(),
-        "relay_http_requests_total{method=\"POST\",path=\"/v1/events\",status=\"202\"} 2".to_owned(),
+        "relay_attempts_total{outcome=\"delivered\"} 1",
+        "relay_attempts_total{outcome=\"dead\"} 1",
+        "relay_pending 0",
+        "relay_dead 1",
+        "relay_store_writable 1",
+        "relay_connections 1",
+        "relay_delivery_seconds_count 1",
+        "relay_http_requests_total{method=\"POST\",path=\"/v1/events\",status=\"202\"} 2",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing:\n{text}");
     }
     assert!(!text.contains("127.0.0.1"), "metrics name a receiver");
+    // The number and the backlogs of endpoints are the business of those who may read all tenants.
+    for (scope, tenant, is_shown) in [
+        ("read", None, true),
+        ("admin", None, true),
+        ("publish", None, false),
+        ("admin", Some("default"), false),
+    ] {
+        let made = client.post("/v1/keys", json!({"scopes": [scope], "tenant": tenant})).await.json();
+        let text = client.with_key(made["key"].as_str().unwrap().to_owned()).get("/metrics").await.text();
+        for line in [
+            format!("relay_endpoint_pending{{endpoint=\"{good}\"}} 0"),
+            format!("relay_endpoint_dead{{endpoint=\"{bad}\"}} 1"),
+        ] {
+            assert_eq!(text.lines().any(|l| l == line), is_shown, "{scope} {tenant:?}: {line}\n{text}");
+        }
+    }
+    let text = client.with_key("rk_unknown1_secret".to_owned()).get("/metrics").await.text();
+    assert!(!text.contains("ep_") && text.contains("relay_dead 1"), "{text}");
 }
 
 #[tokio::test]

@@ -148,3 +148,37 @@ async fn replaced_secret_signs_until_its_overlap_ends() {
     let refused = client.patch(&path, json!({"overlap": 1_000_000_000})).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn rotated_secret_verifies_beside_the_old_one_for_its_overlap() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let id = client.endpoint_at(&receiver.url(), json!({"secret": SECRET})).await;
+    let path = format!("/v1/endpoints/{id}/secret");
+    assert_eq!(client.get(&path).await.json(), json!({"secret": SECRET, "previous_valid_until": null}));
+
+    let rotated = client.post(&path, json!({})).await.json();
+    let new = rotated["secret"].as_str().unwrap();
+    let endpoint = client.get(&format!("/v1/endpoints/{id}")).await.json();
+    let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let overlap = time(&rotated["previous_valid_until"]) - time(&endpoint["updated_at"]);
+    assert!(new != SECRET && overlap.abs_diff(24 * 60 * 60 * 1_000) < 60_000, "{rotated} {endpoint}");
+    assert_eq!(client.get(&path).await.json(), rotated);
+    client.publish("during", json!({})).await;
+    let last = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    receiver.hits_at_least(1).await;
+    let answer = client.post(&path, json!({"secret": last, "overlap_hours": 0})).await;
+    assert_eq!(answer.json(), json!({"secret": last, "previous_valid_until": null}));
+    client.publish("after", json!({})).await;
+    let hits: Vec<_> = receiver.hits_at_least(2).await.iter().map(as_json).collect();
+    let refused = "No matching signature found";
+    for (secret, expected) in [(SECRET, ["ok", refused]), (new, ["ok", refused]), (last, [refused, "ok"])] {
+        assert_eq!(verdicts(secret, &hits).await, expected, "{secret}");
+    }
+    for invalid in [json!({"overlap_hours": 169}), json!({"secret": "short"}), json!({"rotate": true})] {
+        let answer = client.post(&path, invalid.clone()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{invalid}: {}", answer.text());
+    }
+    assert_eq!(client.get(&path).await.json()["secret"], last);
+}

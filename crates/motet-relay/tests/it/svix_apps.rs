@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::Relay;
+use crate::svix_errors::invalid_field;
 
 #[tokio::test]
 async fn application_is_named_by_its_id_or_its_uid() {
@@ -184,6 +185,15 @@ async fn portal_access_makes_a_session_that_logout_ends() {
     assert_eq!(sessions(), 2);
     let some = client.post("/api/v1/auth/app/a/expire-all", json!({"sessionIds": ["s2"]})).await;
     assert_eq!((some.status, sessions()), (StatusCode::NO_CONTENT, 1));
+    let many: Vec<_> = (0..101).map(|n| n.to_string()).collect();
+    let refused = client.post("/api/v1/auth/app/a/expire-all", json!({"sessionIds": many})).await;
+    assert_eq!(invalid_field(&refused), ["body", "sessionIds"]);
+    let doubled = json!({"capabilities": vec!["ViewBase"; 10_000]});
+    client.post("/api/v1/auth/app-portal-access/a", doubled).await;
+    assert_eq!(
+        client.home().count("SELECT max(length(capabilities)) FROM portal_sessions WHERE session IS NULL"),
+        8
+    );
     client.post("/api/v1/auth/app/a/expire-all", json!({})).await;
     assert_eq!(sessions(), 0);
 }

@@ -20,7 +20,8 @@ fn tool(path: &str) -> PathBuf {
 
 /// Runs a client's script against a new relay. The script prints `done` at its end.
 async fn live(mut command: Command) {
-    let relay = Relay::start().await;
+    // A message that the scripts' receivers refuse twice is a dead letter.
+    let relay = Relay::start_with(&["--max-attempts", "2"]).await;
     let client = relay.client();
     let script = command
         .arg(format!("http://{}", client.address))
@@ -64,4 +65,10 @@ async fn first_generation_javascript_client_works_unchanged() {
 #[tokio::test]
 async fn second_generation_javascript_client_works_unchanged() {
     javascript("svix-javascript-2").await;
+}
+
+/// Its source is `tests/clients/rust`.
+#[tokio::test]
+async fn rust_client_works_unchanged() {
+    live(Command::new(tool("svix-rust/debug/svix-life"))).await;
 }

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, FAIL, OK, Receiver, Relay, eventually};
+use crate::svix_errors::invalid_field;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -116,6 +117,19 @@ async fn values_of_sensitive_headers_are_sent_and_never_shown() {
     for (name, value) in [("authorization", "Basic x"), ("x-two", "22"), ("x-three", "3")] {
         assert_eq!(hits[0].headers[name], value);
     }
+    for (scopes, is_shown) in [(json!(["read"]), false), (json!(["read", "secrets"]), true)] {
+        let made = client.post("/v1/keys", json!({"scopes": scopes})).await.json();
+        let shown = client.with_key(made["key"].as_str().unwrap().to_owned()).get(path).await.json();
+        let expected = if is_shown {
+            json!({"headers": {"X-Two": "22", "x-three": "3"}, "sensitive": ["Authorization"]})
+        } else {
+            json!({"headers": {}, "sensitive": ["Authorization", "X-Two", "x-three"]})
+        };
+        assert_eq!(shown, expected);
+    }
+    let many: serde_json::Map<_, _> = (0..31).map(|n| (format!("y-{n}"), json!("1"))).collect();
+    let refused = client.patch(path, json!({"headers": many})).await;
+    assert_eq!(invalid_field(&refused), ["body", "headers"]);
     client.patch(path, json!({"headers": {}, "deleteHeaders": ["authorization", "X-THREE"]})).await;
     let shown = client.get(path).await.json();
     assert_eq!(shown, json!({"headers": {"X-Two": "22"}, "sensitive": []}));
@@ -176,4 +190,58 @@ async fn stats_count_messages_and_attempts_of_the_endpoint() {
     assert_eq!(before["success"], 0);
     let refused = client.get(&format!("{path}/stats?since=2020-01-01T00:00:00Z")).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn repeated_request_with_a_key_creates_and_sends_once() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let bearer = format!("Bearer {}", client.key);
+    let send = async |key: &str, path: &str, body: Value| {
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let path = format!("/api/v1/{path}");
+        let answer = client.request(http::Method::POST, &path, &headers, body.to_string()).await.unwrap();
+        (answer.status, answer.json()["id"].clone())
+    };
+    let twice = async |path: &str, body: Value| {
+        let [first, again] = [send("auto_1", path, body.clone()).await, send("auto_1", path, body).await];
+        assert!(first.0.is_success(), "{path}: {first:?}");
+        assert_eq!(first, again, "{path}");
+        first.1
+    };
+    let app = twice("app", json!({"name": "a"})).await;
+    send("auto_2", "app", json!({"name": "a", "uid": "a"})).await;
+    let own = twice("app/a/endpoint", json!({"url": receiver.url()})).await;
+    let endpoints = client.get("/api/v1/app/a/endpoint").await.json();
+    assert_eq!(endpoints["data"].as_array().unwrap().len(), 1, "{endpoints}");
+    let foreign =
+        send("auto_1", &format!("app/{}/endpoint", app.as_str().unwrap()), json!({"url": receiver.url()}))
+            .await;
+    assert!(foreign.0.is_success() && foreign.1 != own, "the key of another application: {foreign:?}");
+
+    let id = twice("app/a/msg", json!({"eventType": "a", "payload": {}})).await;
+    let [id, own] = [&id, &own].map(|id| id.as_str().unwrap().to_owned());
+    receiver.hits_at_least(1).await;
+    twice(&format!("app/a/msg/{id}/endpoint/{own}/resend"), json!({})).await;
+    receiver.hits_at_least(2).await;
+    eventually("the second attempt to be recorded", || async {
+        client.list("/v1/tenants/a/deliveries?state=pending").await.is_empty().then_some(())
+    })
+    .await;
+    let since = json!({"since": "2026-01-01T00:00:00Z"});
+    for path in ["recover", "replay-missing", "bulk-replay"] {
+        twice(&format!("app/a/endpoint/{own}/{path}"), since.clone()).await;
+    }
+    let tasks = client.get("/api/v1/background-task").await.json();
+    assert_eq!(tasks["data"].as_array().unwrap().len(), 3, "{tasks}");
+    // The bulk replay has sent the message a third time.
+    let hits = receiver.hits_at_least(3).await;
+    assert_eq!(hits.len(), 3);
+    let another = send("auto_2", "app/a/endpoint", json!({"url": receiver.url()})).await;
+    assert_ne!(another.1, json!(own));
 }

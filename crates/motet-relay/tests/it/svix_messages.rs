@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, FAIL, OK, Receiver, Relay, eventually};
+use crate::harness::{Act, Client, FAIL, OK, Receiver, Relay, eventually};
 use crate::svix_endpoints::endpoint;
 
 /// Creates a message. Returns it.
@@ -277,4 +277,129 @@ async fn burst_waits_for_its_turn_before_it_is_refused() {
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.json()["code"], "quota_events_day");
     assert!(refused.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn pages_of_large_payloads_are_short_and_continue() {
+    let receiver = Receiver::start(|_| FAIL).await;
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    endpoint(client, &receiver.url(), json!({"uid": "e"})).await;
+    let mut ids = Vec::new();
+    for _ in 0..18 {
+        let large = message(client, json!({"eventType": "a", "payload": {"x": "y".repeat(200 << 10)}})).await;
+        ids.insert(0, large["id"].as_str().unwrap().to_owned());
+    }
+    eventually("all attempts", || async {
+        let list = client.get("/api/v1/app/a/attempt/endpoint/e?limit=250").await.json();
+        (list["data"].as_array().unwrap().len() == ids.len()).then_some(())
+    })
+    .await;
+    for (path, id, most) in
+        [("endpoint/e/msg?limit=250", "id", 7), ("attempt/endpoint/e?limit=250&with_msg=true", "msgId", 16)]
+    {
+        let (mut found, mut iterator) = (Vec::new(), String::new());
+        loop {
+            let page = client.get(&format!("/api/v1/app/a/{path}{iterator}")).await;
+            assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.text());
+            let page = page.json();
+            let rows = page["data"].as_array().unwrap();
+            assert!(rows.len() <= most, "{path}: a page has {}", rows.len());
+            found.extend(rows.iter().map(|row| row[id].as_str().unwrap().to_owned()));
+            if page["done"] == true {
+                break;
+            }
+            iterator = format!("&iterator={}", page["iterator"].as_str().unwrap());
+        }
+        found.sort();
+        let mut expected = ids.clone();
+        expected.sort();
+        assert_eq!(found, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn contents_are_erased_and_the_rows_stay() {
+    let receiver = Receiver::start(|_| {
+        Act::AnswerWith(StatusCode::INTERNAL_SERVER_ERROR, "x-echo", "secret".to_owned())
+    })
+    .await;
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    endpoint(client, &receiver.url(), json!({"uid": "e"})).await;
+    let first = message(client, json!({"eventType": "a", "eventId": "first"})).await;
+    let second = message(client, json!({"eventType": "a"})).await;
+    let [first, second] = [&first, &second].map(|made| made["id"].as_str().unwrap());
+    let attempts = eventually("both attempts", || async {
+        let list = client.get("/api/v1/app/a/attempt/endpoint/e").await.json();
+        (list["data"].as_array().unwrap().len() == 2).then_some(list)
+    })
+    .await;
+    let attempt = attempts["data"][1]["id"].as_str().unwrap();
+    let content = format!("/api/v1/app/a/msg/first/attempt/{attempt}/content");
+    assert_eq!(client.delete(&content).await.status, StatusCode::NO_CONTENT);
+    let other = format!("/api/v1/app/a/msg/{second}/attempt/{attempt}/content");
+    assert_eq!(client.delete(&other).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        client.get(&format!("/api/v1/app/a/msg/first/attempt/{attempt}")).await.json()["response"],
+        ""
+    );
+
+    assert_eq!(client.delete("/api/v1/app/a/msg/first/content").await.status, StatusCode::NO_CONTENT);
+    let erased = client.get("/api/v1/app/a/msg/first").await.json();
+    assert_eq!((&erased["id"], &erased["payload"]), (&json!(first), &json!({"expired": true})));
+    let shown = client.get(&format!("/v1/tenants/a/events/{first}")).await.json();
+    assert_eq!((&shown["erased"], shown.get("data")), (&json!(true), None));
+    let resend = client.post("/api/v1/app/a/msg/first/endpoint/e/resend", json!({})).await;
+    assert_eq!((resend.status, &resend.json()["code"]), (StatusCode::CONFLICT, &json!("erased")));
+    let replay = client.post("/v1/tenants/a/replays?dry_run=true", json!({"mode": "all"})).await.json();
+    assert_eq!(replay["planned"], 1, "the erased message is not sent again: {replay}");
+
+    let bulk = json!({"ids": ["first", second, "unknown"]});
+    let bulk = client.post("/api/v1/app/a/msg/bulk-expunge", bulk).await;
+    let expected = json!({"first": "expunged", second: "expunged", "unknown": "not-found"});
+    assert_eq!((bulk.status, &bulk.json()["results"]), (StatusCode::OK, &expected));
+    let many = json!({"ids": vec!["x"; 65]});
+    let refused = client.post("/api/v1/app/a/msg/bulk-expunge", many).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    // The route of /v1
+    let third = message(client, json!({"eventType": "a"})).await;
+    let path = format!("/v1/tenants/a/events/{}", third["id"].as_str().unwrap());
+    assert_eq!(client.delete(&format!("{path}/data")).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(client.get(&path).await.json()["erased"], true);
+    let listed = client.list("/v1/tenants/a/events").await;
+    assert!(listed.len() == 3 && listed.iter().all(|event| event["erased"] == true), "{listed:?}");
+}
+
+#[tokio::test]
+async fn example_of_an_event_type_is_sent_to_one_endpoint() {
+    let receiver = Receiver::accepting().await;
+    let other = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    endpoint(client, &receiver.url(), json!({"uid": "e", "filterTypes": ["other"]})).await;
+    endpoint(client, &other.url(), json!({"uid": "f"})).await;
+    let schemas = json!({"1": {"type": "object", "examples": [{"n": 1}, {"n": 2}]}});
+    let made = client
+        .post("/api/v1/event-type", json!({"name": "a.b", "description": "d", "schemas": schemas}))
+        .await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+    let path = "/api/v1/app/a/endpoint/e/send-example";
+    let sent = client.post(path, json!({"eventType": "a.b", "exampleIndex": 1})).await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED, "{}", sent.text());
+    assert_eq!((&sent.json()["payload"], &sent.json()["eventType"]), (&json!({"n": 2}), &json!("a.b")));
+    let hit = receiver.hits_at_least(1).await.remove(0);
+    assert_eq!((hit.id(), hit.json()), (sent.json()["id"].as_str().unwrap().to_owned(), json!({"n": 2})));
+    let list = eventually("the attempt", || async {
+        let list = client.get("/api/v1/app/a/attempt/endpoint/e").await.json();
+        (list["data"].as_array().unwrap().len() == 1).then_some(list)
+    })
+    .await;
+    assert_eq!(list["data"][0]["triggerType"], 1, "it is manual");
+    assert_eq!(other.hits().len(), 0);
+    for refused in [json!({"eventType": "a.b", "exampleIndex": 2}), json!({"eventType": "unknown"})] {
+        let answer = client.post(path, refused.clone()).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}: {}", answer.text());
+    }
 }

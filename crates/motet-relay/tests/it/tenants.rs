@@ -24,6 +24,22 @@ async fn publish(client: &Client, tenant: &str, data: Value) -> String {
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
+/// An import keeps the ids of another system, so that the programs of its users find their applications again.
+#[tokio::test]
+async fn id_of_a_tenant_may_be_of_another_system_but_not_relays() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    put_tenant(client, "app_2bX9srOrx2ZWZBpBUvZwXKQmoEY", json!({})).await;
+    let own = client.post("/api/v1/app", json!({"name": "without a uid"})).await.json();
+    let own = own["id"].as_str().unwrap();
+    assert_eq!(put_tenant(client, own, json!({"name": "changed"})).await["name"], "changed");
+    let (rest, last) = own.split_at(own.len() - 1);
+    let other = format!("{rest}{}", if last == "0" { "1" } else { "0" });
+    let refused = client.put(&format!("/v1/tenants/{other}"), json!({})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+    assert!(refused.text().contains("has the form of an id of this relay"), "{}", refused.text());
+}
+
 #[tokio::test]
 async fn tenants_are_created_read_listed_changed_and_deleted() {
     let relay = Relay::start().await;
@@ -212,6 +228,41 @@ async fn paused_tenant_waits_while_another_goes_on() {
 }
 
 #[tokio::test]
+async fn key_of_a_tenant_ends_no_pause_of_the_operator_and_no_quota() {
+    let relay = Relay::start().await;
+    let admin = relay.client();
+    put_tenant(admin, "acme", json!({"policy": {"backlog_max": 2}})).await;
+    let made = json!({"scopes": ["manage", "publish", "replay"], "tenant": "acme"});
+    let made = admin.post("/v1/keys", made).await.json();
+    let acme = admin.with_key(made["key"].as_str().unwrap().to_owned());
+    let endpoint = acme.endpoint_at("http://127.0.0.1:9/", json!({"enabled": false})).await;
+    let event = acme.publish("a", json!(1)).await;
+    let path = format!("/v1/endpoints/{endpoint}");
+    let paused = admin.post(&format!("/v1/tenants/acme/endpoints/{endpoint}/pause"), json!({})).await;
+    assert_eq!(paused.status, StatusCode::NO_CONTENT);
+    let refused = acme.post(&format!("{path}/resume"), json!({})).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text());
+    assert!(refused.problem().contains("all tenants"), "{}", refused.problem());
+
+    assert_eq!(acme.patch(&path, json!({"enabled": true})).await.status, StatusCode::OK);
+    for n in 2..4 {
+        acme.publish("a", json!(n)).await;
+    }
+    let skipped = admin.list("/v1/tenants/acme/deliveries?state=skipped").await;
+    let delivery = skipped[0]["id"].as_str().unwrap();
+    let resend = format!("/v1/deliveries/{delivery}/resend");
+    let of_svix = format!("/api/v1/app/acme/msg/{event}/endpoint/{endpoint}/resend");
+    for path in [&resend, &of_svix] {
+        let refused = acme.post(path, json!({})).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{path}: {}", refused.text());
+        assert_eq!(refused.json()["code"], "quota_backlog", "{path}");
+        assert!(refused.headers.contains_key("retry-after"), "{path}");
+    }
+    put_tenant(admin, "acme", json!({"policy": {}})).await;
+    assert_eq!(acme.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
 async fn feed_of_a_tenant_has_only_its_events_and_resumes() {
     let relay = Relay::start().await;
     let client = relay.client();
@@ -272,6 +323,35 @@ async fn quotas_refuse_with_a_code_before_anything_is_stored() {
         (StatusCode::PAYLOAD_TOO_LARGE, &json!("quota_event_bytes"))
     );
     assert_eq!(send("small", "xxx").await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn tenants_inherit_the_quotas_of_relay_and_override_them() {
+    let relay = Relay::start_with(&["--tenant-events-per-day", "1", "--tenant-endpoints-max", "1"]).await;
+    let client = relay.client();
+    put_tenant(client, "large", json!({"policy": {"events_per_day": 3, "endpoints_max": 2}})).await;
+    for (tenant, limit) in [("default", 1), ("large", 2)] {
+        for _ in 0..limit {
+            endpoint(client, tenant, "http://127.0.0.1:9/").await;
+        }
+        let more = client
+            .post(&format!("/v1/tenants/{tenant}/endpoints"), json!({"url": "http://127.0.0.1:9/"}))
+            .await;
+        assert_eq!((more.status, &more.json()["code"]), (StatusCode::CONFLICT, &json!("quota_endpoints")));
+    }
+    // Midnight may fall between two events.
+    let accepted = async |tenant: &str| {
+        let path = format!("/v1/tenants/{tenant}/events");
+        let mut accepted = 0;
+        while client.post(&path, json!({"type": "a", "data": 1})).await.status == StatusCode::ACCEPTED {
+            accepted += 1;
+        }
+        accepted
+    };
+    assert!(matches!(accepted("default").await, 1 | 2));
+    assert!(matches!(accepted("large").await, 3..=6));
+    // The answer has the settings of the tenant alone.
+    assert_eq!(client.get("/v1/tenants/default").await.json()["policy"], json!({}));
 }
 
 #[tokio::test]

@@ -46,9 +46,16 @@ fn read_query(query: &mut Query) -> Result<AttemptQuery, SvixError> {
     Ok(AttemptQuery { filter, parts: AttemptParts { message, content }, is_empty })
 }
 
-fn page(api: &ApiState, query: &mut Query) -> Result<Page, SvixError> {
+/// Maximum number of attempts of a page with the payloads of their messages, which may have 256 KiB each.
+const MAX_WITH_PAYLOADS: usize = 16;
+
+fn page(api: &ApiState, query: &mut Query, parts: AttemptParts) -> Result<Page, SvixError> {
     let ids = api.store.ids();
-    query.page(true, |id| ids.parse(IdKind::Attempt, id))
+    let mut page = query.page(true, |id| ids.parse(IdKind::Attempt, id))?;
+    if parts.message && parts.content {
+        page.walk.limit = page.walk.limit.min(MAX_WITH_PAYLOADS);
+    }
+    Ok(page)
 }
 
 fn answer(
@@ -77,7 +84,7 @@ pub(super) async fn list_of_endpoint(
     mut query: Query,
 ) -> Result<Json<List<AttemptView>>, SvixError> {
     let AttemptQuery { filter, parts, is_empty } = read_query(&mut query)?;
-    let page = page(&api, &mut query)?;
+    let page = page(&api, &mut query, parts)?;
     query.finish()?;
     if is_empty {
         return Ok(Json(List::new(Vec::new(), true)));
@@ -92,7 +99,7 @@ pub(super) async fn list_of_message(
     mut query: Query,
 ) -> Result<Json<List<AttemptView>>, SvixError> {
     let AttemptQuery { filter, parts, is_empty } = read_query(&mut query)?;
-    let page = page(&api, &mut query)?;
+    let page = page(&api, &mut query, parts)?;
     let AppMessage { app, row } = message;
     let endpoint = match query.text("endpoint_id") {
         None => None,

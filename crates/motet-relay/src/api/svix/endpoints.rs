@@ -10,24 +10,26 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::error::{SvixError, in_field};
-use super::extract::{App, AppEndpoint, Body, EndpointName, Query, find_endpoint};
+use super::extract::{App, AppEndpoint, Body, EndpointName, IdempotencyKey, Query, find_endpoint};
 use super::headers;
-use super::views::{self, List};
+use super::views::{AttemptStatsView, EndpointView, List, SecretView, StatsView};
 use crate::access::KeyScope;
 use crate::api::ApiState;
 use crate::api::auth::Principal;
 use crate::api::endpoints::{MAX_CHANNELS, check_description, check_url, follow_up, parse_patterns};
 use crate::api::names::{check_metadata, check_names, check_uid};
 use crate::api::patch::Patch;
-use crate::api::problem::Problem;
+use crate::api::secrets;
 use crate::clock::Millis;
 use crate::ids::IdKind;
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 use crate::store::{
-    EndpointChange, EndpointPolicy, EndpointRow, EndpointStats, Merge, NewEndpoint, TenantSeq,
+    EndpointChange, EndpointPolicy, EndpointRow, EndpointStats, Merge, NewEndpoint, OnceKey, OnceKind,
+    TenantSeq,
 };
 
 const SECRET_PREFIX: &str = "whsec_";
@@ -44,7 +46,8 @@ const STATS_DAYS: Millis = 28;
 const MAX_STATS_DAYS: Millis = 92;
 const DAY: Millis = 24 * 60 * 60 * 1_000;
 
-#[derive(Debug, Deserialize)]
+/// An endpoint to create.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct EndpointIn {
     url: String,
@@ -64,36 +67,49 @@ pub(super) struct EndpointIn {
     _version: Option<u32>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A change of an endpoint: a field that is absent stays, and `null` clears a field.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct EndpointPatch {
     url: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     uid: Patch<String>,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     description: Patch<String>,
     #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     metadata: Patch<BTreeMap<String, String>>,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     filter_types: Patch<Vec<String>>,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     event_types: Patch<Vec<String>>,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     channels: Patch<Vec<String>>,
     disabled: Option<bool>,
     secret: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<u32>)]
     rate_limit: Patch<u32>,
     #[serde(default)]
+    #[schema(value_type = Option<u32>)]
     throttle_rate: Patch<u32>,
     #[serde(rename = "version")]
     _version: Option<u32>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// A new secret.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RotateIn {
+    /// The new secret; relay creates one if it is absent.
     key: Option<String>,
+    /// How long deliveries are also signed with the old secret; a day if it is absent.
+    #[schema(maximum = 604800)]
     grace_period_seconds: Option<u64>,
 }
 
@@ -121,7 +137,7 @@ impl EndpointIn {
             headers::check(headers)?;
         }
         if let Some(uid) = &self.uid {
-            check_uid(uid).map_err(in_field("uid"))?;
+            check_uid(api.store.ids(), uid).map_err(in_field("uid"))?;
         }
         let channels = self.channels.unwrap_or_default();
         check_names("channels", &channels, MAX_CHANNELS).map_err(in_field("channels"))?;
@@ -143,10 +159,15 @@ impl EndpointIn {
 }
 
 impl CheckedEndpoint {
-    async fn create(self, api: &ApiState, app: TenantSeq) -> Result<EndpointRow, SvixError> {
+    async fn create(
+        self,
+        api: &ApiState,
+        app: TenantSeq,
+        once: Option<OnceKey>,
+    ) -> Result<EndpointRow, SvixError> {
         let secret = match self.secret {
             Some(secret) => secret,
-            None => generate_secret()?,
+            None => secrets::generate()?,
         };
         let new = NewEndpoint {
             uid: self.uid,
@@ -158,7 +179,7 @@ impl CheckedEndpoint {
             enabled: self.enabled,
             ..NewEndpoint::new(self.url, self.patterns, secret)
         };
-        Ok(api.store.create_endpoint(app, new).await?)
+        Ok(api.store.create_endpoint_once(app, new, once).await?)
     }
 }
 
@@ -175,7 +196,7 @@ impl EndpointPatch {
             Patch::Absent => None,
             Patch::Null => Some(None),
             Patch::Value(uid) => {
-                check_uid(&uid).map_err(in_field("uid"))?;
+                check_uid(api.store.ids(), &uid).map_err(in_field("uid"))?;
                 Some(Some(uid))
             }
         };
@@ -251,26 +272,21 @@ fn parse_secret(field: &str, text: &str) -> Result<Secret, SvixError> {
         .map_err(|error| SvixError::body(field, format!("{field}: {error}")))
 }
 
-fn generate_secret() -> Result<Secret, SvixError> {
-    let unavailable =
-        |_| Problem::unavailable("the operating system returned no random bytes; try again").into();
-    Secret::generate().map_err(unavailable)
-}
-
 fn id(api: &ApiState, row: &EndpointRow) -> String {
     api.store.ids().format(IdKind::Endpoint, row.seq)
 }
 
-fn view(api: &ApiState, row: &EndpointRow) -> Json<Value> {
-    Json(views::endpoint(api.store.ids(), row))
+fn view(api: &ApiState, row: &EndpointRow) -> Json<EndpointView> {
+    Json(EndpointView::new(api.store.ids(), row))
 }
 
 pub(super) async fn create(
     State(api): State<Arc<ApiState>>,
     App(app): App,
+    key: IdempotencyKey,
     Body(new): Body<EndpointIn>,
-) -> Result<(StatusCode, Json<Value>), SvixError> {
-    let row = new.check(&api)?.create(&api, app).await?;
+) -> Result<(StatusCode, Json<EndpointView>), SvixError> {
+    let row = new.check(&api)?.create(&api, app, key.once(OnceKind::Endpoint, "")).await?;
     Ok((StatusCode::CREATED, view(&api, &row)))
 }
 
@@ -278,17 +294,17 @@ pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
     App(app): App,
     mut query: Query,
-) -> Result<Json<List<Value>>, SvixError> {
+) -> Result<Json<List<EndpointView>>, SvixError> {
     let ids = api.store.ids();
     let is_descending = query.is_descending(false)?;
     let page = query.page(is_descending, |id| ids.parse(IdKind::Endpoint, id))?;
     query.finish()?;
     let (rows, is_done) = page.cut(api.store.endpoints_of_page(app, page.walk).await?);
-    let view = |row: EndpointRow| (id(&api, &row), views::endpoint(ids, &row));
+    let view = |row: EndpointRow| (id(&api, &row), EndpointView::new(ids, &row));
     Ok(Json(List::new(rows.into_iter().map(view).collect(), is_done)))
 }
 
-pub(super) async fn read(State(api): State<Arc<ApiState>>, endpoint: AppEndpoint) -> Json<Value> {
+pub(super) async fn read(State(api): State<Arc<ApiState>>, endpoint: AppEndpoint) -> Json<EndpointView> {
     view(&api, &endpoint.row)
 }
 
@@ -299,15 +315,15 @@ pub(super) async fn put(
     EndpointName(name): EndpointName,
     sender: Principal,
     Body(new): Body<EndpointIn>,
-) -> Result<(StatusCode, Json<Value>), SvixError> {
+) -> Result<(StatusCode, Json<EndpointView>), SvixError> {
     let replaces_secret = new.secret.is_some();
     let mut new = new.check(&api)?;
     let Some(row) = find_endpoint(&api, app, &name).await? else {
         if new.uid.is_none() {
-            check_uid(&name).map_err(in_field("uid"))?;
+            check_uid(api.store.ids(), &name).map_err(in_field("uid"))?;
             new.uid = Some(name);
         }
-        let row = new.create(&api, app).await?;
+        let row = new.create(&api, app, None).await?;
         return Ok((StatusCode::CREATED, view(&api, &row)));
     };
     if replaces_secret {
@@ -336,7 +352,7 @@ pub(super) async fn patch(
     endpoint: AppEndpoint,
     sender: Principal,
     Body(patch): Body<EndpointPatch>,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<EndpointView>, SvixError> {
     if patch.secret.is_some() {
         sender.require(KeyScope::Secrets)?;
     }
@@ -369,8 +385,8 @@ pub(super) async fn delete(
     }
 }
 
-pub(super) async fn secret(endpoint: AppEndpoint) -> Json<Value> {
-    Json(json!({ "key": endpoint.row.secret.expose() }))
+pub(super) async fn secret(endpoint: AppEndpoint) -> Json<SecretView> {
+    Json(SecretView { key: endpoint.row.secret.expose() })
 }
 
 /// Replaces the secret. Deliveries are also signed with the old one for the grace period.
@@ -378,7 +394,7 @@ pub(super) async fn rotate(
     State(api): State<Arc<ApiState>>,
     endpoint: AppEndpoint,
     Body(rotate): Body<RotateIn>,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<SecretView>, SvixError> {
     let grace = rotate.grace_period_seconds.map_or(GRACE, Duration::from_secs);
     if grace > MAX_GRACE {
         let (seconds, max) = (grace.as_secs(), MAX_GRACE.as_secs());
@@ -387,12 +403,12 @@ pub(super) async fn rotate(
     }
     let secret = match rotate.key {
         Some(key) => parse_secret("key", &key)?,
-        None => generate_secret()?,
+        None => secrets::generate()?,
     };
     let change = EndpointChange { secret: Some(secret), overlap: Some(grace), ..EndpointChange::default() };
     let row = update(&api, endpoint.app, endpoint.row.seq, change).await?;
     // Clients expect the new key, although Svix's own server answers without a body.
-    Ok(Json(json!({ "key": row.secret.expose() })))
+    Ok(Json(SecretView { key: row.secret.expose() }))
 }
 
 async fn stats_of(
@@ -415,9 +431,9 @@ pub(super) async fn stats(
     State(api): State<Arc<ApiState>>,
     endpoint: AppEndpoint,
     query: Query,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<StatsView>, SvixError> {
     let EndpointStats { ok, dead, skipped, pending, .. } = stats_of(&api, &endpoint, query).await?;
-    Ok(Json(json!({ "success": ok, "pending": pending, "sending": 0, "fail": dead, "canceled": skipped })))
+    Ok(Json(StatsView { success: ok, pending, sending: 0, fail: dead, canceled: skipped }))
 }
 
 /// The attempts at the endpoint by their outcome.
@@ -425,7 +441,7 @@ pub(super) async fn attempt_stats(
     State(api): State<Arc<ApiState>>,
     endpoint: AppEndpoint,
     query: Query,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<AttemptStatsView>, SvixError> {
     let EndpointStats { ok, failed, .. } = stats_of(&api, &endpoint, query).await?;
-    Ok(Json(json!({ "success": ok, "fail": failed, "canceled": 0 })))
+    Ok(Json(AttemptStatsView { success: ok, fail: failed, canceled: 0 }))
 }

@@ -3,17 +3,17 @@
 //! The Python client fails with an error of its own if a body is not JSON, or if the `detail` of a 422 is a text. So
 //! [`translate_errors`] also translates the responses of the router, of extractors and of middleware.
 
-use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, body};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use motet::middleware::Next;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::PREFIXES;
+use crate::api::openapi::Answer;
 use crate::api::problem::Problem;
 use crate::store::StoreError;
 
@@ -105,12 +105,42 @@ impl IntoResponse for SvixError {
                     Place::Body => "body",
                     Place::Query => "query",
                 };
-                let loc = if field.is_empty() { vec![place] } else { vec![place, &field] };
-                let detail = json!([{ "loc": loc, "msg": message, "type": "value_error" }]);
-                (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail }))).into_response()
+                let loc = [place.to_owned(), field].into_iter().filter(|part| !part.is_empty()).collect();
+                let r#type = "value_error".to_owned();
+                let view = ValidationView { detail: vec![ValidationError { loc, msg: message, r#type }] };
+                (StatusCode::UNPROCESSABLE_ENTITY, Json(view)).into_response()
             }
         }
     }
+}
+
+impl Answer for SvixError {}
+
+/// A refused request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HttpErrorOut)]
+pub(in crate::api) struct ErrorView {
+    /// A name of the reason for programs.
+    code: String,
+    /// The mistake and, where it helps, the remedy.
+    detail: String,
+}
+
+/// A request with an invalid field or parameter.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HTTPValidationError)]
+pub(in crate::api) struct ValidationView {
+    detail: Vec<ValidationError>,
+}
+
+/// A field that is invalid.
+#[derive(Debug, Serialize, ToSchema)]
+struct ValidationError {
+    /// `body` or `query`, and the name of the field.
+    loc: Vec<String>,
+    /// The mistake.
+    msg: String,
+    r#type: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,15 +156,9 @@ pub(in crate::api) async fn translate_errors(request: Request, next: Next<Reques
         .into_iter()
         .filter_map(|prefix| path.strip_prefix(prefix))
         .any(|rest| rest.is_empty() || rest.starts_with('/'));
-    let has_body = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
-    let mut response = next.run(request).await;
+    let response = next.run(request).await;
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    if is_own && is_error && has_body {
-        // The body may be unread, and the server then closes the connection. A client that does not know would send its
-        // next request on it.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");
     if !is_own || !is_error || is_json {
         return response;
@@ -157,9 +181,11 @@ pub(in crate::api) async fn translate_errors(request: Request, next: Next<Reques
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = if status == StatusCode::UNPROCESSABLE_ENTITY {
-        json!({ "detail": [{ "loc": [], "msg": detail, "type": code }] })
+        let error = ValidationError { loc: Vec::new(), msg: detail, r#type: code };
+        serde_json::to_string(&ValidationView { detail: vec![error] })
     } else {
-        json!({ "code": code, "detail": detail })
+        serde_json::to_string(&ErrorView { code, detail })
     };
-    Response::from_parts(head, body.to_string().into())
+    // Texts are always written.
+    Response::from_parts(head, body.unwrap_or_default().into())
 }

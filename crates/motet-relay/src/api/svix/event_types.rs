@@ -7,16 +7,18 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::error::SvixError;
 use super::extract::{Body, Query, TypeName};
-use super::views::{self, List};
+use super::views::{EventTypeView, List};
 use crate::api::ApiState;
 use crate::api::patch::Patch;
 use crate::pattern::EventType;
 use crate::store::{EventTypeChange, EventTypePut, EventTypeRow, EventTypeWrite};
 
-#[derive(Debug, Deserialize)]
+/// An event type to create.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct EventTypeIn {
     name: String,
@@ -26,22 +28,29 @@ pub(super) struct EventTypeIn {
     group_name: Option<String>,
     archived: Option<bool>,
     deprecated: Option<bool>,
+    /// Refused: relay has no feature flags.
     feature_flag: Option<String>,
+    /// Refused unless it is empty.
     feature_flags: Option<Vec<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// The fields of an event type.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct EventTypeUpdate {
     #[serde(default)]
     description: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Value>)]
     schemas: Patch<Value>,
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     group_name: Patch<String>,
     archived: Option<bool>,
     deprecated: Option<bool>,
+    /// Refused: relay has no feature flags.
     feature_flag: Option<String>,
+    /// Refused unless it is empty.
     feature_flags: Option<Vec<String>>,
 }
 
@@ -89,7 +98,7 @@ fn unknown(name: &str) -> SvixError {
 pub(super) async fn create(
     State(api): State<Arc<ApiState>>,
     Body(new): Body<EventTypeIn>,
-) -> Result<(StatusCode, Json<Value>), SvixError> {
+) -> Result<(StatusCode, Json<EventTypeView>), SvixError> {
     check_name(&new.name)?;
     check_flags(new.feature_flag.as_ref(), new.feature_flags.as_ref())?;
     let change = EventTypeChange {
@@ -101,7 +110,7 @@ pub(super) async fn create(
     };
     match api.store.write_event_type(new.name.clone(), change, EventTypeWrite::Create).await? {
         EventTypePut::Created(row) | EventTypePut::Updated(row) => {
-            Ok((StatusCode::CREATED, Json(views::event_type(&row, true))))
+            Ok((StatusCode::CREATED, Json(EventTypeView::new(row, true))))
         }
         EventTypePut::Exists => {
             Err(SvixError::conflict(format!("there is an event type {:?} already", new.name)))
@@ -113,7 +122,7 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
     mut query: Query,
-) -> Result<Json<List<Value>>, SvixError> {
+) -> Result<Json<List<EventTypeView>>, SvixError> {
     let with_archived = query.flag("include_archived", false)?;
     let with_content = query.flag("with_content", false)?;
     let is_descending = query.is_descending(false)?;
@@ -134,27 +143,27 @@ pub(super) async fn list(
     if is_back {
         rows.reverse();
     }
-    let view = |row: EventTypeRow| (row.name.clone(), views::event_type(&row, with_content));
+    let view = |row: EventTypeRow| (row.name.clone(), EventTypeView::new(row, with_content));
     Ok(Json(List::new(rows.into_iter().map(view).collect(), is_done)))
 }
 
 pub(super) async fn read(
     State(api): State<Arc<ApiState>>,
     TypeName(name): TypeName,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<EventTypeView>, SvixError> {
     let row = api.store.event_type(name.clone()).await?.ok_or_else(|| unknown(&name))?;
-    Ok(Json(views::event_type(&row, true)))
+    Ok(Json(EventTypeView::new(row, true)))
 }
 
 pub(super) async fn put(
     State(api): State<Arc<ApiState>>,
     TypeName(name): TypeName,
     Body(update): Body<EventTypeUpdate>,
-) -> Result<(StatusCode, Json<Value>), SvixError> {
+) -> Result<(StatusCode, Json<EventTypeView>), SvixError> {
     check_name(&name)?;
     match api.store.write_event_type(name.clone(), update.change()?, EventTypeWrite::Put).await? {
-        EventTypePut::Created(row) => Ok((StatusCode::CREATED, Json(views::event_type(&row, true)))),
-        EventTypePut::Updated(row) => Ok((StatusCode::OK, Json(views::event_type(&row, true)))),
+        EventTypePut::Created(row) => Ok((StatusCode::CREATED, Json(EventTypeView::new(row, true)))),
+        EventTypePut::Updated(row) => Ok((StatusCode::OK, Json(EventTypeView::new(row, true)))),
         EventTypePut::Exists | EventTypePut::Missing => Err(unknown(&name)),
     }
 }
@@ -163,9 +172,9 @@ pub(super) async fn patch(
     State(api): State<Arc<ApiState>>,
     TypeName(name): TypeName,
     Body(update): Body<EventTypeUpdate>,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<EventTypeView>, SvixError> {
     match api.store.write_event_type(name.clone(), update.change()?, EventTypeWrite::Patch).await? {
-        EventTypePut::Created(row) | EventTypePut::Updated(row) => Ok(Json(views::event_type(&row, true))),
+        EventTypePut::Created(row) | EventTypePut::Updated(row) => Ok(Json(EventTypeView::new(row, true))),
         EventTypePut::Exists | EventTypePut::Missing => Err(unknown(&name)),
     }
 }

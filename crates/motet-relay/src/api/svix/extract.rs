@@ -1,5 +1,6 @@
 //! Extractors: the body, the query, and the resources that a path names by id or uid.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -9,18 +10,21 @@ use http::request::Parts;
 use motet::middleware::Next;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use utoipa::ToSchema;
 
 use super::error::SvixError;
+use super::messages::idempotency_key;
 use crate::access::KeyScope;
 use crate::api::ApiState;
 use crate::api::auth::Principal;
 use crate::api::body::{MAX_JSON_BYTES, media_type, read};
 use crate::api::filters::parse_time;
 use crate::api::memory::ByteReservation;
+use crate::api::openapi::{Argument, Signature};
 use crate::api::problem::Problem;
 use crate::clock::Millis;
 use crate::ids::IdKind;
-use crate::store::{EndpointRow, EventRow, TenantSeq, Walk};
+use crate::store::{EndpointRow, EventRow, OnceKey, OnceKind, TenantSeq, Walk};
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 250;
@@ -33,10 +37,30 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Body<T> {
     type Rejection = SvixError;
 
     async fn from_request(request: Request, api: &Arc<ApiState>) -> Result<Self, SvixError> {
-        let mut reserved = api.memory.for_request();
+        let mut reserved = api.memory.for_request(request.extensions());
         read_json(request, &mut reserved).await.map(Self)
     }
 }
+
+impl<T: ToSchema> Argument for Body<T> {
+    fn describe(signature: &mut Signature) {
+        signature.set_body::<T>();
+    }
+}
+
+// The operations describe the parameters of the query, which handlers read one by one.
+impl Argument for Query {}
+impl Argument for App {}
+impl Argument for AppName {}
+impl Argument for AppTarget {}
+impl Argument for AppEndpoint {}
+impl Argument for EndpointName {}
+impl Argument for AppMessage {}
+impl Argument for AttemptName {}
+impl Argument for TypeName {}
+impl Argument for TaskName {}
+
+impl Argument for IdempotencyKey {}
 
 /// Reads a JSON body; its bytes are counted in `reserved`.
 pub(super) async fn read_json<T: DeserializeOwned>(
@@ -58,6 +82,29 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         }
         _ => Problem::invalid(format!("the body is not JSON: {error}")).into(),
     })
+}
+
+/// The idempotency key of a request.
+#[derive(Debug)]
+pub(super) struct IdempotencyKey(Option<String>);
+
+impl IdempotencyKey {
+    /// Returns the key for an object. `scope` names the objects that the request is about.
+    pub(super) fn once(&self, kind: OnceKind, scope: impl Display) -> Option<OnceKey> {
+        self.0.as_deref().map(|key| OnceKey::new(kind, key, scope))
+    }
+
+    pub(super) fn into_text(self) -> Option<String> {
+        self.0
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = SvixError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, SvixError> {
+        idempotency_key(&parts.headers).map(Self)
+    }
 }
 
 /// The parameters of the query. [`finish`](Self::finish) refuses those that the route does not know.
@@ -236,13 +283,38 @@ impl FromRequestParts<Arc<ApiState>> for App {
     type Rejection = SvixError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<ApiState>) -> Result<Self, SvixError> {
-        let id = param(parts, api, "app").await?;
-        find_app(api, &id).map(Self).ok_or_else(|| SvixError::not_found("application", &id))
+        let AppTarget { name, found } = AppTarget::from_request_parts(parts, api).await?;
+        found.map(Self).ok_or_else(|| SvixError::not_found("application", &name))
+    }
+}
+
+/// The text of `{app}`, and the application that it names, if there is one.
+///
+/// The application is looked up once, before the body is read: while a client sends its body, the application can be
+/// deleted, and its name can pass to another one.
+#[derive(Debug)]
+pub(super) struct AppTarget {
+    pub(super) name: String,
+    pub(super) found: Option<TenantSeq>,
+}
+
+impl FromRequestParts<Arc<ApiState>> for AppTarget {
+    type Rejection = SvixError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<ApiState>) -> Result<Self, SvixError> {
+        let name = param(parts, api, "app").await?;
+        let found = find_app(api, &name);
+        // `hide_other_apps` has looked at the name already, which may have passed to another application since then.
+        let sender = parts.extensions.get::<Principal>().ok_or_else(Problem::unauthenticated)?;
+        if sender.tenant().is_some_and(|within| found != Some(within)) {
+            return Err(SvixError::not_found("application", &name));
+        }
+        Ok(Self { name, found })
     }
 }
 
 /// Returns the application with this id or uid.
-pub(super) fn find_app(api: &ApiState, id: &str) -> Option<TenantSeq> {
+fn find_app(api: &ApiState, id: &str) -> Option<TenantSeq> {
     let names = api.store.tenant_names();
     let numbered = api.store.ids().parse(IdKind::Tenant, id).map(TenantSeq::numbered);
     // The id first: it is relay's own, and no caller may choose a uid that hides it.
@@ -344,6 +416,18 @@ impl FromRequestParts<Arc<ApiState>> for AttemptName {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<ApiState>) -> Result<Self, SvixError> {
         param(parts, api, "attempt").await.map(Self)
+    }
+}
+
+/// The task that `{task}` names.
+#[derive(Debug)]
+pub(super) struct TaskName(pub(super) String);
+
+impl FromRequestParts<Arc<ApiState>> for TaskName {
+    type Rejection = SvixError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<ApiState>) -> Result<Self, SvixError> {
+        param(parts, api, "task").await.map(Self)
     }
 }
 

@@ -7,12 +7,14 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::error::{SvixError, in_field};
 use super::extract::{AppEndpoint, Body};
-use super::views;
+use super::views::HeadersView;
+use crate::access::KeyScope;
 use crate::api::ApiState;
+use crate::api::auth::Principal;
 use crate::api::endpoints::check_headers;
 use crate::store::{EndpointChange, Merge};
 
@@ -32,13 +34,17 @@ pub(super) fn is_sensitive(name: &str) -> bool {
     SENSITIVE.contains(&name.to_ascii_lowercase().as_str())
 }
 
-#[derive(Debug, Deserialize)]
+/// All headers of an endpoint.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndpointHeadersIn)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeadersIn {
     headers: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A change of the headers of an endpoint: `null` removes a header.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndpointHeadersPatchIn)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct HeadersPatch {
     #[serde(default)]
@@ -52,8 +58,8 @@ pub(super) fn check(headers: &BTreeMap<String, String>) -> Result<(), SvixError>
     check_headers(headers.iter().map(|(name, value)| (name, Some(value)))).map_err(in_field("headers"))
 }
 
-pub(super) async fn read(endpoint: AppEndpoint) -> Json<Value> {
-    Json(views::headers(&endpoint.row))
+pub(super) async fn read(endpoint: AppEndpoint, sender: Principal) -> Json<HeadersView> {
+    Json(HeadersView::new(&endpoint.row, sender.allows(KeyScope::Secrets)))
 }
 
 pub(super) async fn put(
@@ -79,15 +85,6 @@ pub(super) async fn patch(
         patch.extend(same.map(|known| (known.clone(), None)));
     }
     patch.extend(headers);
-    let mut merged = endpoint.row.headers.clone();
-    for (name, value) in &patch {
-        match value {
-            Some(value) => merged.insert(name.clone(), value.clone()),
-            None => merged.remove(name),
-        };
-    }
-    // Their number is limited.
-    check(&merged)?;
     let headers = Some(Merge::Patch(patch));
     write(&api, endpoint, EndpointChange { headers, ..EndpointChange::default() }).await
 }

@@ -7,17 +7,18 @@ use axum::Json;
 use axum::extract::{Request, State};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
+use utoipa::ToSchema;
 
 use super::apps::{ApplicationIn, find_or_create};
 use super::error::{SvixError, in_field};
 use super::extract::{
-    App, AppEndpoint, AppMessage, AppName, Body, EndpointName, Query, find_endpoint, parse_message_id,
-    read_json,
+    App, AppEndpoint, AppMessage, AppTarget, Body, EndpointName, IdempotencyKey, Query, find_endpoint,
+    parse_message_id, read_json,
 };
-use super::views::{self, List, MessageView, WithStatus};
+use super::views::{EmptyView, EndpointView, List, MessageView, PrecheckView, WithStatus};
 use crate::api::ApiState;
 use crate::api::auth::Principal;
 use crate::api::body::MAX_DATA_BYTES;
@@ -26,12 +27,12 @@ use crate::api::events::{MAX_EVENT_CHANNELS, MAX_KEY_BYTES, MAX_TAGS};
 use crate::api::names::{check_names, check_uid};
 use crate::api::problem::Problem;
 use crate::clock::Millis;
-use crate::ids::IdKind;
+use crate::ids::{IdKind, Ids};
 use crate::json;
 use crate::pattern::EventType;
 use crate::store::{
     DeliveryFilter, DeliveryRow, DeliveryState, EndpointRow, EventFilter, EventRow, ListPage, NewEvent,
-    Published, Quota, QuotaExceeded, TenantSeq, Unreadable, Walk,
+    OnceKind, Published, Quota, QuotaExceeded, TenantSeq, Unreadable, Walk,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -46,22 +47,29 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Number of endpoints that one read of a precheck returns.
 const PRECHECK_PAGE: usize = 250;
 
-#[derive(Debug, Deserialize)]
+/// A message to send.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct MessageIn {
+pub(in crate::api) struct MessageIn {
     event_type: String,
+    /// An object of at most 262 144 bytes. Receivers get the same bytes.
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
     event_id: Option<String>,
     channels: Option<Vec<String>>,
     tags: Option<Vec<String>>,
+    /// Refused: relay does not send messages at a later time yet.
     deliver_at: Option<String>,
     payload_retention_period: Option<u64>,
     payload_retention_hours: Option<u64>,
+    /// Creates the application if it does not exist.
     application: Option<ApplicationIn>,
+    /// Refused unless it is empty: relay has no transformations.
     transformations_params: Option<Value>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A message that may be sent.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct PrecheckIn {
     event_type: String,
@@ -69,7 +77,7 @@ pub(super) struct PrecheckIn {
 }
 
 impl MessageIn {
-    fn check(self, headers: &HeaderMap) -> Result<(NewEvent, Option<ApplicationIn>), SvixError> {
+    fn check(self, ids: Ids, headers: &HeaderMap) -> Result<(NewEvent, Option<ApplicationIn>), SvixError> {
         if self.deliver_at.is_some() {
             return Err(SvixError::body("deliverAt", "relay does not send messages at a later time yet"));
         }
@@ -87,7 +95,7 @@ impl MessageIn {
         }
         json::check(payload).map_err(|unfit| SvixError::body("payload", format!("payload: {unfit}")))?;
         if let Some(uid) = &self.event_id {
-            check_uid(uid).map_err(in_field("eventId"))?;
+            check_uid(ids, uid).map_err(in_field("eventId"))?;
         }
         let (channels, tags) = (self.channels.unwrap_or_default(), self.tags.unwrap_or_default());
         check_names("channels", &channels, MAX_EVENT_CHANNELS).map_err(in_field("channels"))?;
@@ -104,12 +112,12 @@ impl MessageIn {
     }
 }
 
-fn parse_type(text: &str) -> Result<EventType, SvixError> {
+pub(super) fn parse_type(text: &str) -> Result<EventType, SvixError> {
     EventType::parse(text)
         .map_err(|error| SvixError::body("eventType", format!("eventType: {text:?} {error}")))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, SvixError> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, SvixError> {
     let Some(header) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     match header.to_str() {
         Ok(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(Some(key.to_owned())),
@@ -144,7 +152,7 @@ fn retention(days: Option<u64>, hours: Option<u64>) -> Result<Option<Millis>, Sv
 
 pub(super) async fn create(
     State(api): State<Arc<ApiState>>,
-    AppName(name): AppName,
+    target: AppTarget,
     sender: Principal,
     mut query: Query,
     request: Request,
@@ -153,14 +161,30 @@ pub(super) async fn create(
     query.finish()?;
     let headers = request.headers().clone();
     // Reserved until the message is stored: it is as large as its body.
-    let mut reserved = api.memory.for_request();
+    let mut reserved = api.memory.for_request(request.extensions());
     let new: MessageIn = read_json(request, &mut reserved).await?;
-    let (event, application) = new.check(&headers)?;
-    let app = find_or_create(&api, &sender, &name, application).await?;
-    let published = publish(&api, app, event).await?;
+    let (event, application) = new.check(api.store.ids(), &headers)?;
+    let app = find_or_create(&api, &sender, target, application).await?;
+    let shown = if with_content { event.data.get().len() } else { 0 };
+    let _answer = api.memory.for_answer(sender.tenant(), shown)?;
+    let published = publish(&api, app, &event).await?;
+    let row = stored(&api, app, event, published)?;
+    Ok((StatusCode::ACCEPTED, Json(MessageView::new(api.store.ids(), row, with_content)?)))
+}
+
+/// Returns the row of a published event, or the reason why it was not stored. The row is not read from the store: a read
+/// that fails would look as if nothing was stored.
+pub(super) fn stored(
+    api: &ApiState,
+    app: TenantSeq,
+    event: NewEvent,
+    published: Published,
+) -> Result<EventRow, SvixError> {
     let ids = api.store.ids();
-    let seq = match published {
-        Published::Accepted { event, .. } | Published::Replayed { event, .. } => event,
+    let (seq, created_at) = match published {
+        Published::Accepted { event, created_at, .. } | Published::Replayed { event, created_at, .. } => {
+            (event, created_at)
+        }
         Published::Conflict { event } => {
             let id = ids.format(IdKind::Event, event);
             let detail =
@@ -175,13 +199,20 @@ pub(super) async fn create(
         }
         Published::Refused(exceeded) => return Err(Problem::quota(&exceeded).into()),
     };
-    let row = api.store.event(app, seq).await?;
-    let row = row.ok_or_else(|| SvixError::not_found("message", &ids.format(IdKind::Event, seq)))?;
-    Ok((StatusCode::ACCEPTED, Json(MessageView::new(ids, row, with_content)?)))
+    Ok(EventRow {
+        seq,
+        tenant: app,
+        uid: event.uid,
+        event_type: event.event_type.as_str().to_owned(),
+        data: event.data.get().as_bytes().to_owned(),
+        channels: event.channels,
+        tags: event.tags,
+        created_at,
+    })
 }
 
 /// Publishes an event. If it exceeds the tenant's rate, it waits for up to [`PATIENCE`].
-async fn publish(api: &ApiState, app: TenantSeq, event: NewEvent) -> Result<Published, SvixError> {
+async fn publish(api: &ApiState, app: TenantSeq, event: &NewEvent) -> Result<Published, SvixError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let published = api.store.publish(app, vec![event.clone()]).await?;
@@ -292,6 +323,9 @@ async fn deliveries(
     Ok((rows.into_iter().flatten().collect(), next))
 }
 
+/// A page of messages ends after about this number of bytes of payloads.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// The messages of an endpoint, with their status there.
 pub(super) async fn list_of_endpoint(
     State(api): State<Arc<ApiState>>,
@@ -316,10 +350,17 @@ pub(super) async fn list_of_endpoint(
         of_event,
         ..DeliveryFilter::default()
     };
-    let (rows, next) = deliveries(&api, filter, walk).await?;
+    let (rows, mut next) = deliveries(&api, filter, walk).await?;
     let mut views = Vec::with_capacity(rows.len());
+    let (mut bytes, mut last) = (0, None);
     for delivery in rows {
+        if bytes > PAGE_BYTES {
+            next = last;
+            break;
+        }
+        last = Some(ids.format(IdKind::Delivery, delivery.seq));
         if let Some(event) = api.store.event(app, delivery.event).await? {
+            bytes += if with_content { event.data.len() } else { 0 };
             let view = WithStatus::new(MessageView::new(ids, event, with_content)?, &delivery);
             views.push((ids.format(IdKind::Delivery, delivery.seq), view));
         }
@@ -332,7 +373,7 @@ pub(super) async fn destinations(
     State(api): State<Arc<ApiState>>,
     message: AppMessage,
     mut query: Query,
-) -> Result<Json<List<WithStatus<Value>>>, SvixError> {
+) -> Result<Json<List<WithStatus<EndpointView>>>, SvixError> {
     let ids = api.store.ids();
     let walk = newest_first(&mut query, |id| ids.parse(IdKind::Delivery, id))?;
     query.finish()?;
@@ -342,7 +383,7 @@ pub(super) async fn destinations(
     let mut views = Vec::with_capacity(rows.len());
     for delivery in rows {
         if let Some(endpoint) = api.store.endpoint(app, delivery.endpoint).await? {
-            let view = WithStatus::new(views::endpoint(ids, &endpoint), &delivery);
+            let view = WithStatus::new(EndpointView::new(ids, &endpoint), &delivery);
             views.push((ids.format(IdKind::Delivery, delivery.seq), view));
         }
     }
@@ -353,14 +394,16 @@ pub(super) async fn resend(
     State(api): State<Arc<ApiState>>,
     message: AppMessage,
     EndpointName(name): EndpointName,
-) -> Result<(StatusCode, Json<Value>), SvixError> {
+    key: IdempotencyKey,
+) -> Result<(StatusCode, Json<EmptyView>), SvixError> {
     let AppMessage { app, row } = message;
     let unknown = || SvixError::not_found("endpoint", &name);
     let endpoint = find_endpoint(&api, app, &name).await?.ok_or_else(unknown)?;
-    if !api.store.send_again(app, row.seq, endpoint.seq).await? {
+    let once = key.once(OnceKind::Resend, format_args!("{}/{}", row.seq, endpoint.seq));
+    if !api.store.send_again(app, row.seq, endpoint.seq, once).await? {
         return Err(unknown());
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({}))))
+    Ok((StatusCode::ACCEPTED, Json(EmptyView {})))
 }
 
 /// Answers whether a message would be sent to any endpoint.
@@ -368,7 +411,7 @@ pub(super) async fn precheck(
     State(api): State<Arc<ApiState>>,
     App(app): App,
     Body(precheck): Body<PrecheckIn>,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<PrecheckView>, SvixError> {
     let event_type = parse_type(&precheck.event_type)?;
     let channels = precheck.channels.unwrap_or_default();
     check_names("channels", &channels, MAX_CHANNELS).map_err(in_field("channels"))?;
@@ -382,7 +425,7 @@ pub(super) async fn precheck(
         let rows = api.store.endpoints_of_page(app, walk).await?;
         let more = rows.len() > PRECHECK_PAGE;
         if rows.iter().any(takes) || !more {
-            return Ok(Json(json!({ "active": rows.iter().any(takes) })));
+            return Ok(Json(PrecheckView { active: rows.iter().any(takes) }));
         }
         walk.from = rows.last().map(|row| row.seq);
     }

@@ -1,5 +1,6 @@
-//! `/api/v1/auth` and `/api/v1/background-task`: sessions of the portal, which this version does not have yet.
+//! `/api/v1/auth`: sessions of the portal, which this version does not have yet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::apps::{ApplicationIn, find_or_create};
 use super::error::SvixError;
-use super::extract::{App, AppName, Query, read_json};
-use super::views::List;
+use super::extract::{App, AppTarget, read_json};
+use super::views::PortalView;
 use crate::api::ApiState;
 use crate::api::auth::Principal;
 use crate::api::problem::Problem;
@@ -33,6 +34,7 @@ const TOKEN_PREFIX: &str = "rps_";
 const MIN_EXPIRY: u64 = 60 * 60;
 const MAX_EXPIRY: u64 = 7 * 24 * 60 * 60;
 const MAX_SESSION_CHARACTERS: usize = 256;
+const MAX_SESSION_IDS: usize = 100;
 
 const CAPABILITIES: [&str; 6] = [
     "ViewBase",
@@ -43,9 +45,11 @@ const CAPABILITIES: [&str; 6] = [
     "ManageEndpoint",
 ];
 
-#[derive(Debug, Default, Deserialize)]
+/// A session of the portal to create.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = PortalAccessIn)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct AccessIn {
+pub(in crate::api) struct AccessIn {
     application: Option<ApplicationIn>,
     capabilities: Option<Vec<String>>,
     read_only: Option<bool>,
@@ -54,9 +58,11 @@ struct AccessIn {
     feature_flags: Option<Vec<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// The sessions to end.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = ExpireAllIn)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct ExpireIn {
+pub(in crate::api) struct ExpireIn {
     session_ids: Option<Vec<String>>,
     expiry: Option<u64>,
 }
@@ -69,7 +75,8 @@ async fn read_optional<T: Default + serde::de::DeserializeOwned>(
     if request.headers().get(CONTENT_TYPE).is_none() {
         return Ok(T::default());
     }
-    read_json(request, &mut api.memory.for_request()).await
+    let mut reserved = api.memory.for_request(request.extensions());
+    read_json(request, &mut reserved).await
 }
 
 impl AccessIn {
@@ -87,7 +94,7 @@ impl AccessIn {
                 let message = format!("{other:?} is not one of {}", CAPABILITIES.join(", "));
                 Err(SvixError::body("capabilities", message))
             }
-            None => Ok(given.clone()),
+            None => Ok(given.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()),
         }
     }
 
@@ -105,10 +112,10 @@ impl AccessIn {
 /// Creates a session of the portal, and returns its link and its token.
 pub(super) async fn access(
     State(api): State<Arc<ApiState>>,
-    AppName(name): AppName,
+    target: AppTarget,
     sender: Principal,
     request: Request,
-) -> Result<Json<Value>, SvixError> {
+) -> Result<Json<PortalView>, SvixError> {
     let base = base_url(request.headers());
     let access: AccessIn = read_optional(&api, request).await?;
     let (capabilities, expiry) = (access.capabilities()?, access.expiry()?);
@@ -116,12 +123,12 @@ pub(super) async fn access(
         let message = format!("sessionId has more than {MAX_SESSION_CHARACTERS} characters");
         return Err(SvixError::body("sessionId", message));
     }
-    let app = find_or_create(&api, &sender, &name, access.application).await?;
+    let app = find_or_create(&api, &sender, target, access.application).await?;
     let token = generate_token()?;
     let expires_at = api.store.clock().wall().saturating_add(millis(expiry));
     let new = NewSession { token: token.clone(), session: access.session_id, capabilities, expires_at };
-    api.store.add_session(app, new).await?;
-    Ok(Json(json!({ "url": format!("{base}{PATH}#key={token}"), "token": token })))
+    api.store.add_session(app, new, sender.creator()).await?;
+    Ok(Json(PortalView { url: format!("{base}{PATH}#key={token}"), token }))
 }
 
 /// Creates a token of 256 random bits. It has no dot: clients take the text after a dot for the region of a server.
@@ -165,22 +172,14 @@ pub(super) async fn expire_all(
     let expire: ExpireIn = read_optional(&api, request).await?;
     let delay = Duration::from_secs(expire.expiry.unwrap_or(0).min(MAX_EXPIRY));
     let by: Millis = api.store.clock().wall().saturating_add(millis(delay));
-    api.store.end_sessions(app, expire.session_ids.unwrap_or_default(), by).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Replay jobs do not exist yet, so there are no tasks.
-pub(super) async fn list_tasks(mut query: Query) -> Result<Json<List<Value>>, SvixError> {
-    for name in ["status", "task", "iterator", "order"] {
-        query.text(name);
+    let sessions = expire.session_ids.unwrap_or_default();
+    if sessions.len() > MAX_SESSION_IDS {
+        let ids = sessions.len();
+        let message = format!("sessionIds has {ids} entries; at most {MAX_SESSION_IDS} are allowed");
+        return Err(SvixError::body("sessionIds", message));
     }
-    query.limit()?;
-    query.finish()?;
-    Ok(Json(List::new(Vec::new(), true)))
-}
-
-pub(super) async fn read_task() -> SvixError {
-    Problem::new(StatusCode::NOT_FOUND, "there is no such task").into()
+    api.store.end_sessions(app, sessions, by).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn page() -> Response {

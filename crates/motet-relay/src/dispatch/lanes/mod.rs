@@ -8,8 +8,9 @@
 //! - *fetching*: a turn was granted and the store is being read; a lane has at most one fetch at a time.
 //! - *full*: it may have due deliveries, and all its slots are taken; the next free slot makes it ready.
 //!
-//! When many lanes work, they share the slots evenly: all lanes together hold at most three quarters of the slots, as
-//! long as the number of lanes is smaller than that. The last quarter is for lanes that hold no slot.
+//! When many lanes work, they share the slots evenly: first the tenants, and then the lanes of each tenant
+//! ([`TenantSlots`]). The last quarter of the slots is for tenants and lanes that hold no slot. A lane that is ready while
+//! its tenant may hold no more slots is *blocked*: it is in no rotation until its tenant may hold more.
 //!
 //! Receivers that hang cannot take all slots, however many they are. A lane is *trusted* if its last attempt returned
 //! its slot quickly ([`LaneTrust`]); otherwise, and when it is new, it is a *suspect*. All suspects together are
@@ -17,7 +18,7 @@
 //! that neither group starves the other.
 //!
 //! Turns rotate between tenants first, and then between the lanes of a tenant ([`Rotation`]). So a tenant waits for at most
-//! one turn of each other tenant, however many lanes the other tenants have.
+//! one turn of each other tenant, however many lanes the other tenants have, trusted or not.
 //!
 //! A slot is taken from the grant until the receiver has responded. The delivery stays leased until the outcome is on
 //! disk, so no delivery is attempted twice at once. The receiver does not wait for the disk, but the number of
@@ -29,12 +30,14 @@
 //! with all endpoints.
 
 mod rotation;
+mod tenants;
 mod trusted;
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 
 use self::rotation::Rotation;
+use self::tenants::TenantSlots;
 use self::trusted::Trusted;
 use crate::clock::Millis;
 use crate::store::TenantSeq;
@@ -64,16 +67,13 @@ pub(super) struct Lanes {
     /// The end of both rotations.
     last_position: u64,
     trusted: Trusted,
+    tenants: TenantSlots,
     timers: BTreeSet<(Millis, i64)>,
     total: usize,
     free: usize,
     per_lane: usize,
     /// Attempts that have ended and are not on disk.
     unrecorded: usize,
-    /// Lanes that hold a slot or wait for one.
-    working: usize,
-    /// The trusted lanes among them.
-    working_trusted: usize,
     /// Slots that suspects hold.
     taken_by_suspects: usize,
 }
@@ -94,6 +94,8 @@ struct Lane {
     fetching: bool,
     /// The number of its turn, while it is in a rotation.
     queued: Option<u64>,
+    /// The number of its turn, while its tenant may hold no more slots.
+    blocked: Option<u64>,
     working: bool,
     trust: LaneTrust,
     timer: Option<Millis>,
@@ -110,6 +112,7 @@ impl Lane {
             may_have_due: false,
             fetching: false,
             queued: None,
+            blocked: None,
             working: false,
             trust,
             timer: None,
@@ -142,13 +145,12 @@ impl Lanes {
             next_turn: 0,
             last_position: 0,
             trusted: Trusted::default(),
+            tenants: TenantSlots::new(total),
             timers: BTreeSet::new(),
             total,
             free: total,
             per_lane,
             unrecorded: 0,
-            working: 0,
-            working_trusted: 0,
             taken_by_suspects: 0,
         }
     }
@@ -207,26 +209,40 @@ impl Lanes {
             let for_suspects = max_for_suspects(self.total).saturating_sub(self.taken_by_suspects);
             let trusted = self.ready.next();
             let suspect = self.ready_suspects.next().filter(|_| for_suspects > 0);
-            let (next, queue, free) = match (trusted, suspect) {
+            let (ready, suspects) = (&mut self.ready, &mut self.ready_suspects);
+            let (next, queue, other, free) = match (trusted, suspect) {
                 (Some(trusted), Some(suspect)) if suspect.is_before(&trusted) => {
-                    (suspect, &mut self.ready_suspects, for_suspects)
+                    (suspect, suspects, ready, for_suspects)
                 }
-                (Some(trusted), _) => (trusted, &mut self.ready, self.free),
-                (None, Some(suspect)) => (suspect, &mut self.ready_suspects, for_suspects),
-                (None, None) => return None,
+                (Some(trusted), _) => (trusted, ready, suspects, self.free),
+                (None, Some(suspect)) => (suspect, suspects, ready, for_suspects),
+                (None, None) => match self.tenants.take_shrunk() {
+                    shrunk if shrunk.is_empty() => return None,
+                    shrunk => {
+                        shrunk.into_iter().for_each(|tenant| self.unblock(tenant));
+                        continue;
+                    }
+                },
             };
             queue.take(next, &mut self.last_position);
+            other.defer(next.tenant(), &mut self.last_position);
             let endpoint = next.endpoint;
             let lane = self.lanes.get_mut(&endpoint)?;
             lane.queued = None;
-            let trust = lane.trust;
-            let share = self.share(trust);
-            let lane = self.lanes.get(&endpoint)?;
-            let slots = lane.free_slots(share, self.per_lane).min(free).min(self.free);
+            let (tenant, trust) = (lane.tenant, lane.trust);
+            let room = self.tenants.room(tenant, trust);
+            let share = self.share(tenant, trust);
+            let lane = self.lanes.get_mut(&endpoint)?;
+            let slots = lane.free_slots(share, self.per_lane).min(free).min(self.free).min(room);
             if slots > 0 {
                 break (endpoint, slots);
             }
-            // The lane holds more than its share, which has become smaller; its next free slot makes it ready again.
+            if room == 0 {
+                lane.blocked = Some(next.turn());
+                self.tenants.block(tenant, trust, next.turn(), endpoint);
+            }
+            // Otherwise the lane holds more than its share, which has become smaller; its next free slot makes it ready
+            // again.
         };
         let lane = self.lanes.get_mut(&endpoint)?;
         lane.may_have_due = false;
@@ -274,6 +290,7 @@ impl Lanes {
         self.free -= slots;
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         lane.taken += slots;
+        self.tenants.take(lane.tenant, lane.trust, slots);
         if lane.trust == LaneTrust::Suspect {
             self.taken_by_suspects += slots;
         }
@@ -285,6 +302,20 @@ impl Lanes {
         lane.taken -= slots;
         if lane.trust == LaneTrust::Suspect {
             self.taken_by_suspects -= slots;
+        }
+        let tenant = lane.tenant;
+        self.tenants.give_back(tenant, lane.trust, slots);
+        self.unblock(tenant);
+    }
+
+    /// Makes blocked lanes of the tenant ready, as many as the tenant may hold further slots.
+    fn unblock(&mut self, tenant: TenantSeq) {
+        for endpoint in self.tenants.unblocked(tenant) {
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            if let Some(turn) = lane.blocked.take() {
+                self.tenants.unblock(tenant, lane.trust, turn);
+                self.update_queue(endpoint);
+            }
         }
     }
 
@@ -299,7 +330,12 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| lane.trust != trust) else {
             return;
         };
-        lane.trust = trust;
+        let (tenant, before) = (lane.tenant, std::mem::replace(&mut lane.trust, trust));
+        self.tenants.set_trust(tenant, trust, lane.taken, lane.working);
+        if let Some(turn) = lane.blocked {
+            self.tenants.unblock(tenant, before, turn);
+            self.tenants.block(tenant, trust, turn, endpoint);
+        }
         let (from, to) = if is_trusted {
             self.taken_by_suspects -= lane.taken;
             (&mut self.ready_suspects, &mut self.ready)
@@ -311,10 +347,7 @@ impl Lanes {
             from.remove(lane.tenant, turn);
             to.insert(lane.tenant, turn, endpoint, &mut self.last_position);
         }
-        if lane.working {
-            self.working_trusted =
-                if is_trusted { self.working_trusted + 1 } else { self.working_trusted - 1 };
-        }
+        self.unblock(tenant);
     }
 
     /// Notes that the outcome of an [answered](Self::answered) attempt is on disk. `retry_at` is the time at which the
@@ -341,20 +374,8 @@ impl Lanes {
     }
 
     /// Returns how many slots a lane may hold now.
-    ///
-    /// A suspect gets an even part of three quarters of the slots for suspects, so that a new endpoint finds a slot
-    /// beside suspects that hang. A trusted lane gets an even part of three quarters of all slots; if there are many
-    /// suspects, an even part of three quarters of the slots that suspects may not hold.
-    fn share(&self, trust: LaneTrust) -> usize {
-        let max_for_suspects = max_for_suspects(self.total);
-        let part = |slots: usize, lanes: usize| slots * 3 / 4 / lanes.max(1);
-        let share = if trust == LaneTrust::Trusted {
-            let of_all = part(self.total, self.working);
-            of_all.max(part(self.total - max_for_suspects, self.working_trusted))
-        } else {
-            part(max_for_suspects, self.working)
-        };
-        share.clamp(1, self.per_lane)
+    fn share(&self, tenant: TenantSeq, trust: LaneTrust) -> usize {
+        self.tenants.share(tenant, trust).clamp(1, self.per_lane)
     }
 
     /// Puts a lane into the queue if it is ready, and removes it if it holds nothing and waits for nothing.
@@ -364,23 +385,28 @@ impl Lanes {
         let trust = lane.trust;
         if working != lane.working {
             lane.working = working;
-            let count = |lanes: usize| if working { lanes + 1 } else { lanes - 1 };
-            self.working = count(self.working);
-            if trust == LaneTrust::Trusted {
-                self.working_trusted = count(self.working_trusted);
-            }
+            self.tenants.set_working(lane.tenant, trust, working);
         }
-        let (share, per_lane) = (self.share(trust), self.per_lane);
+        let tenant = lane.tenant;
+        let (share, per_lane) = (self.share(tenant, trust), self.per_lane);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         if lane.may_have_due
             && !lane.fetching
             && lane.queued.is_none()
+            && lane.blocked.is_none()
             && lane.free_slots(share, per_lane) > 0
         {
-            lane.queued = Some(self.next_turn);
-            let queue = if trust == LaneTrust::Trusted { &mut self.ready } else { &mut self.ready_suspects };
-            queue.insert(lane.tenant, self.next_turn, endpoint, &mut self.last_position);
+            let turn = self.next_turn;
             self.next_turn += 1;
+            if self.tenants.room(tenant, trust) == 0 {
+                lane.blocked = Some(turn);
+                self.tenants.block(tenant, trust, turn, endpoint);
+            } else {
+                lane.queued = Some(turn);
+                let queue =
+                    if trust == LaneTrust::Trusted { &mut self.ready } else { &mut self.ready_suspects };
+                queue.insert(tenant, turn, endpoint, &mut self.last_position);
+            }
         } else if lane.taken == 0
             && lane.leased.is_empty()
             && !lane.may_have_due

@@ -31,6 +31,15 @@ pub(super) struct NextLane {
 }
 
 impl NextLane {
+    pub(super) const fn tenant(&self) -> TenantSeq {
+        self.tenant
+    }
+
+    /// The number of its turn.
+    pub(super) const fn turn(&self) -> u64 {
+        self.turn
+    }
+
     /// Returns `true` if this lane is next before a lane of another rotation with the same numbers of turns and
     /// positions.
     pub(super) fn is_before(&self, other: &Self) -> bool {
@@ -70,11 +79,16 @@ impl Rotation {
     /// Removes the lane that is next, and moves its tenant to the end of the rotation.
     pub(super) fn take(&mut self, next: NextLane, last: &mut u64) {
         self.remove(next.tenant, next.turn);
-        if let Some(waiting) = self.tenants.get_mut(&next.tenant) {
+        self.defer(next.tenant, last);
+    }
+
+    /// Moves a tenant to the end of the rotation, because it has had a turn, here or in another rotation.
+    pub(super) fn defer(&mut self, tenant: TenantSeq, last: &mut u64) {
+        if let Some(waiting) = self.tenants.get_mut(&tenant) {
             self.positions.remove(&waiting.position);
             *last += 1;
             waiting.position = *last;
-            self.positions.insert(*last, next.tenant);
+            self.positions.insert(*last, tenant);
         }
     }
 }

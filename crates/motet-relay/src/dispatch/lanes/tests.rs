@@ -110,7 +110,11 @@ fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
 
 /// Makes one attempt with this result.
 fn attempt(lanes: &mut Lanes, endpoint: i64, trust: LaneTrust) {
-    lanes.wake(endpoint, TENANT, 0, 0);
+    attempt_of(lanes, TENANT, endpoint, trust);
+}
+
+fn attempt_of(lanes: &mut Lanes, tenant: TenantSeq, endpoint: i64, trust: LaneTrust) {
+    lanes.wake(endpoint, tenant, 0, 0);
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.endpoint, endpoint);
     lanes.fetched(&grant, &[-endpoint], None, 0);
@@ -163,6 +167,88 @@ fn tenant_with_many_due_deliveries_delays_no_other_tenant() {
     assert_eq!(left.iter().sum::<usize>(), 0, "the busy tenant's deliveries are made as well");
     assert_eq!(waits.len(), 400);
     assert!(waits.iter().all(|wait| *wait <= TOOK), "{waits:?}");
+}
+
+/// Fills the slots with attempts of a tenant that do not end, and returns them as endpoints and deliveries.
+fn fill(lanes: &mut Lanes, tenant: TenantSeq, endpoints: std::ops::Range<i64>) -> Vec<(i64, i64)> {
+    for endpoint in endpoints.clone() {
+        lanes.wake(endpoint, tenant, 0, 0);
+    }
+    let mut taken = Vec::new();
+    while let Some(grant) = lanes.next_grant() {
+        assert!(endpoints.contains(&grant.endpoint));
+        let due: Vec<_> = (0..grant.slots as i64).map(|n| grant.endpoint * 1_000 + n).collect();
+        lanes.fetched(&grant, &due, Some(0), 0);
+        taken.extend(due.into_iter().map(|delivery| (grant.endpoint, delivery)));
+    }
+    taken
+}
+
+/// All endpoints succeed, slowly, so they are trusted.
+#[test]
+fn tenant_with_many_slow_endpoints_leaves_the_other_its_part() {
+    let (many, one) = (TenantSeq::numbered(2), TenantSeq::numbered(3));
+    let mut lanes = lanes(1_024, 16);
+    (0..1_501).for_each(|endpoint| attempt_of(&mut lanes, many, endpoint, LaneTrust::Trusted));
+    attempt_of(&mut lanes, one, 2_000, LaneTrust::Trusted);
+    let mut slow = fill(&mut lanes, many, 0..1_501);
+    assert_eq!(slow.len(), 1_024, "a tenant alone may hold all slots");
+    lanes.wake(2_000, one, 0, 0);
+    // Every slot that is given back goes to the other tenant, up to its limit.
+    let mut of_one = 0;
+    while of_one < 16 {
+        let (endpoint, delivery) = slow.pop().unwrap();
+        lanes.answered(endpoint, Some(LaneTrust::Trusted));
+        lanes.finished(endpoint, delivery, None, 0);
+        let grant = lanes.next_grant().unwrap();
+        assert_eq!((grant.endpoint, grant.slots), (2_000, 1));
+        lanes.fetched(&grant, &[of_one], Some(0), 0);
+        of_one += 1;
+    }
+    // Beside another tenant that works, the first gets no slot until it holds its part.
+    while slow.len() > 384 {
+        let (endpoint, delivery) = slow.pop().unwrap();
+        lanes.answered(endpoint, Some(LaneTrust::Trusted));
+        lanes.finished(endpoint, delivery, None, 0);
+        assert_eq!(lanes.next_grant(), None, "{} slots", slow.len());
+    }
+    let (endpoint, delivery) = slow.pop().unwrap();
+    lanes.answered(endpoint, Some(LaneTrust::Trusted));
+    lanes.finished(endpoint, delivery, None, 0);
+    assert_eq!(lanes.next_grant().map(|grant| grant.slots), Some(1));
+    // When the other tenant has no work any more, the blocked lanes get the free slots.
+    for delivery in 0..of_one {
+        lanes.answered(2_000, Some(LaneTrust::Trusted));
+        lanes.finished(2_000, delivery, None, 0);
+    }
+    while let Some(grant) = lanes.next_grant() {
+        if grant.endpoint == 2_000 {
+            lanes.fetched(&grant, &[], None, 0);
+        } else {
+            lanes.fetched(&grant, &[grant.endpoint * 1_000 + 500], Some(0), 0);
+        }
+    }
+    assert_eq!(lanes.free, 0, "the blocked lanes wait beside free slots");
+}
+
+#[test]
+fn tenant_with_lanes_in_both_rotations_gets_one_turn_per_round() {
+    let (both, other) = (TenantSeq::numbered(2), TenantSeq::numbered(3));
+    let mut lanes = lanes(1_000, 1);
+    for endpoint in [1, 2, 10, 11, 12, 13] {
+        let (tenant, trust) = match endpoint {
+            1 | 2 => (both, LaneTrust::Trusted),
+            _ => (other, LaneTrust::Trusted),
+        };
+        attempt_of(&mut lanes, tenant, endpoint, trust);
+    }
+    for (endpoint, tenant) in
+        [(1, both), (2, both), (3, both), (4, both), (10, other), (11, other), (12, other), (13, other)]
+    {
+        lanes.wake(endpoint, tenant, 0, 0);
+    }
+    let order: Vec<_> = std::iter::from_fn(|| lanes.next_grant()).map(|grant| grant.endpoint).collect();
+    assert_eq!(order, [1, 10, 2, 11, 3, 12, 4, 13]);
 }
 
 #[test]
@@ -298,6 +384,8 @@ struct LaneModel {
     attempts: Vec<ModelAttempt>,
     /// Endpoints that were trusted after the last attempt with a result.
     trusted: BTreeSet<i64>,
+    /// Number of tenants of the four endpoints.
+    tenants: i64,
 }
 
 const IN_ALL: usize = 5;
@@ -335,6 +423,16 @@ impl LaneModel {
             }
             self.lanes.answered(attempt.endpoint, trust);
         }
+    }
+
+    fn tenant_of(&self, endpoint: i64) -> TenantSeq {
+        TenantSeq::numbered(1 + endpoint % self.tenants)
+    }
+
+    /// Returns the number of slots that the tenant of an endpoint holds.
+    fn held_by_tenant(&self, endpoint: i64) -> usize {
+        let is_of_it = |other: &i64| self.tenant_of(*other) == self.tenant_of(endpoint);
+        (0..4).filter(is_of_it).map(|endpoint| self.held(endpoint)).sum()
     }
 
     /// Returns the number of slots that an endpoint holds.
@@ -377,6 +475,8 @@ impl LaneModel {
         for endpoint in (0..4).filter(|endpoint| self.held(*endpoint) == 0 && self.has_due(*endpoint)) {
             let of_it = self.attempts.iter().filter(|attempt| attempt.endpoint == endpoint).count();
             let may = self.trusted.contains(&endpoint) || suspects < IN_ALL * 3 / 4;
+            // A tenant beside others may have its part already.
+            let may = may && (self.tenants == 1 || self.held_by_tenant(endpoint) == 0);
             assert!(!may || of_it >= PER_LANE * (1 + UNRECORDED), "{endpoint} got no turn");
         }
     }
@@ -407,7 +507,7 @@ impl LaneModel {
                 let due = self.now + in_ms;
                 let delivery = self.store.len() as i64;
                 self.store.insert(delivery, StoredDelivery { endpoint: *endpoint, round: 0, due: Some(due) });
-                self.lanes.wake(*endpoint, TENANT, due, self.now);
+                self.lanes.wake(*endpoint, self.tenant_of(*endpoint), due, self.now);
             }
             LaneStep::Grant => self.grant(),
             LaneStep::AnswerFetch(which) if !self.fetches.is_empty() => {
@@ -428,7 +528,8 @@ impl LaneModel {
                 if let Some(row) = self.store.get_mut(&delivery) {
                     row.due = Some(self.now);
                     row.round += 1;
-                    self.lanes.revive(row.endpoint, TENANT, self.now, self.now);
+                    let tenant = TenantSeq::numbered(1 + row.endpoint % self.tenants);
+                    self.lanes.revive(row.endpoint, tenant, self.now, self.now);
                 }
             }
             LaneStep::AnswerFetch(_)
@@ -446,7 +547,10 @@ impl LaneModel {
 
 proptest! {
     #[test]
-    fn every_delivery_gets_its_turn_within_the_limits_of_slots(steps in prop::collection::vec(step(), 0..200)) {
+    fn every_delivery_gets_its_turn_within_the_limits_of_slots(
+        steps in prop::collection::vec(step(), 0..200),
+        tenants in prop::sample::select(vec![1, 2, 4]),
+    ) {
         let mut model = LaneModel {
             lanes: lanes(IN_ALL, PER_LANE),
             now: 0,
@@ -454,6 +558,7 @@ proptest! {
             fetches: Vec::new(),
             attempts: Vec::new(),
             trusted: BTreeSet::new(),
+            tenants,
         };
         for step in &steps {
             model.take(step);
@@ -490,8 +595,7 @@ proptest! {
         }
         let forgotten: Vec<_> = model.store.iter().filter(|(_, row)| row.due.is_some()).collect();
         prop_assert!(forgotten.is_empty(), "{:?}", forgotten);
-        prop_assert_eq!(model.lanes.working, 0);
-        prop_assert_eq!(model.lanes.working_trusted, 0);
+        prop_assert!(model.lanes.tenants.is_unused(), "{:?}", model.lanes.tenants);
         prop_assert_eq!(model.lanes.taken_by_suspects, 0);
         prop_assert_eq!(model.lanes.lanes.len(), 0);
         prop_assert_eq!(model.lanes.free, IN_ALL);

@@ -167,7 +167,8 @@ impl AttemptFilter {
         let EventFilter { types, channel, tag, .. } = self.of_event.clone();
         let without_times = EventFilter { types, channel, tag, since: None, until: None };
         let is_taken = event.as_ref().map_or(without_times.is_empty(), |event| without_times.takes(event));
-        detail.of_event = Some(event);
+        // A payload has up to 256 KiB, so it is not kept for nothing.
+        detail.of_event = Some(event).filter(|_| self.with_event);
         Ok(is_taken)
     }
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Attempt, FailureClass};
 use crate::clock::{Millis, millis};
@@ -10,7 +11,7 @@ use crate::store::writer::Tx;
 use crate::store::{StoreError, TenantSeq, Wake};
 
 /// The reason why relay has disabled an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HoldReason {
     /// The receiver responded with 410. The endpoint stays disabled until it is enabled through the API, and its new
@@ -102,7 +103,7 @@ pub(super) fn note(
     let since = since.unwrap_or(tx.due_now);
     if attempt.status == Some(410) && held != GONE {
         set(tx, endpoint, GONE, failures, Some(since), None)?;
-        tx.routes.invalidate(tenant);
+        tx.routes.follow(tx.connection, tenant, endpoint)?;
         return Ok(Some(HoldChange::Held(HoldReason::Gone)));
     }
     let only_fails = failures >= rules.failures && tx.due_now - since >= millis(rules.after);

@@ -14,7 +14,7 @@ use crate::store::{StoreError, TenantSeq, Wake};
 
 /// The columns of `due`.
 const COLUMNS: &str =
-    "endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since";
+    "endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since, is_replay";
 
 /// The counts of a pending delivery, since it was created or last resent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(super) struct DueRow {
     pub(super) event: i64,
     pub(super) round: i64,
     pub(super) counts: DueCounts,
+    /// `true` if a replay made the delivery due, until its next attempt is recorded.
+    pub(super) is_replay: bool,
 }
 
 impl DueRow {
@@ -51,6 +53,7 @@ impl DueRow {
                 relay_attempts: row.get(6)?,
                 relay_since: row.get(7)?,
             },
+            is_replay: row.get(8)?,
         })
     }
 
@@ -58,6 +61,9 @@ impl DueRow {
     pub(super) fn insert(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         self.insert_uncounted(tx.connection)?;
         tx.backlog.add(Counted::Pending, self.endpoint, 1);
+        if self.is_replay {
+            tx.backlog.add(Counted::Replayed, self.endpoint, 1);
+        }
         Ok(())
     }
 
@@ -66,8 +72,8 @@ impl DueRow {
         connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO due
-                     (endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                     (endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since, is_replay)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 self.endpoint,
@@ -77,7 +83,8 @@ impl DueRow {
                 self.round,
                 counts.attempts,
                 counts.relay_attempts,
-                counts.relay_since
+                counts.relay_since,
+                self.is_replay
             ])?;
         Ok(())
     }
@@ -86,8 +93,19 @@ impl DueRow {
 /// Selects the pending deliveries of an endpoint, earliest first. The query has no limit: SQLite would plan a statement
 /// with a bound limit again at each turn.
 pub(super) const OF_ENDPOINT: &str =
-    "SELECT endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since FROM due
+    "SELECT endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since, is_replay FROM due
      WHERE endpoint_seq = ?1 ORDER BY due_at, delivery_seq";
+
+/// The cause of a delivery that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum DueCause {
+    /// Its event, or a client that asked for it.
+    Request,
+    /// A client that asked for this event at this endpoint: the first attempt is manual.
+    Manual,
+    /// A replay, which has a bounded number of them at a time.
+    Replay,
+}
 
 /// Stores a new delivery that is due now.
 pub(in crate::store) fn insert_pending(
@@ -95,17 +113,21 @@ pub(in crate::store) fn insert_pending(
     tenant: TenantSeq,
     event: i64,
     endpoint: i64,
+    cause: DueCause,
 ) -> Result<(), StoreError> {
+    // The first attempt of a later round is manual.
+    let round = i64::from(cause == DueCause::Manual);
     tx.connection
         .prepare_cached(
             "INSERT INTO deliveries
                  (tenant_seq, event_seq, endpoint_seq, state, attempts, round, due_at, updated_at)
-             VALUES (?1, ?2, ?3, 0, 0, 0, ?4, ?5)",
+             VALUES (?1, ?2, ?3, 0, 0, ?6, ?4, ?5)",
         )?
-        .execute(params![tenant, event, endpoint, tx.due_now, tx.wall])?;
+        .execute(params![tenant, event, endpoint, tx.due_now, tx.wall, round])?;
     let delivery = tx.connection.last_insert_rowid();
     let counts = DueCounts::default();
-    DueRow { endpoint, due_at: tx.due_now, delivery, event, round: 0, counts }.insert(tx)?;
+    let is_replay = cause == DueCause::Replay;
+    DueRow { endpoint, due_at: tx.due_now, delivery, event, round, counts, is_replay }.insert(tx)?;
     tx.wake(tenant, endpoint, Wake::Due(tx.due_now));
     Ok(())
 }
@@ -129,6 +151,30 @@ pub(in crate::store) fn insert_skipped(
     Ok(())
 }
 
+/// Ends a pending delivery as skipped. Returns `false` if it is not pending.
+pub(in crate::store) fn skip_pending(
+    tx: &mut Tx<'_>,
+    delivery: i64,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let pending: Option<(TenantSeq, i64, Option<Millis>)> = tx
+        .connection
+        .prepare_cached(
+            "SELECT tenant_seq, endpoint_seq, due_at FROM deliveries WHERE seq = ?1 AND state = 0",
+        )?
+        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((tenant, endpoint, due_at)) = pending else { return Ok(false) };
+    take(tx, endpoint, due_at.unwrap_or_default(), delivery)?;
+    tx.connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = ?2, due_at = NULL, updated_at = ?3, reason = ?4 WHERE seq = ?1",
+        )?
+        .execute(params![delivery, SKIPPED, tx.wall, reason])?;
+    tx.counts.skipped(tenant, endpoint);
+    Ok(true)
+}
+
 /// Removes the row of a pending delivery from `due` and from the backlog of its endpoint, and returns it. `due_at` is the
 /// due time in the row of the delivery.
 pub(super) fn take(
@@ -138,8 +184,11 @@ pub(super) fn take(
     delivery: i64,
 ) -> Result<Option<DueRow>, StoreError> {
     let taken = take_uncounted(tx.connection, endpoint, due_at, delivery)?;
-    if taken.is_some() {
+    if let Some(taken) = &taken {
         tx.backlog.add(Counted::Pending, endpoint, -1);
+        if taken.is_replay {
+            tx.backlog.add(Counted::Replayed, endpoint, -1);
+        }
     }
     Ok(taken)
 }
@@ -152,7 +201,7 @@ fn take_uncounted(
 ) -> Result<Option<DueRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "DELETE FROM due WHERE endpoint_seq = ?1 AND due_at = ?2 AND delivery_seq = ?3
-         RETURNING endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since",
+         RETURNING endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since, is_replay",
     )?;
     let taken = statement.query_row(params![endpoint, due_at, delivery], DueRow::read).optional()?;
     if taken.is_some() {
@@ -162,7 +211,7 @@ fn take_uncounted(
     // damage beside it.
     let mut statement = connection.prepare_cached(
         "DELETE FROM due WHERE endpoint_seq = ?1 AND delivery_seq = ?2
-         RETURNING endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since",
+         RETURNING endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since, is_replay",
     )?;
     Ok(statement.query_row(params![endpoint, delivery], DueRow::read).optional()?)
 }
@@ -186,7 +235,7 @@ pub(in crate::store) fn make_due_now(
     let later: Vec<DueRow> = tx
         .connection
         .prepare_cached(
-            "SELECT endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since
+            "SELECT endpoint_seq, due_at, delivery_seq, event_seq, round, attempts, relay_attempts, relay_since, is_replay
              FROM due WHERE endpoint_seq = ?1 AND due_at > ?2 ORDER BY due_at LIMIT ?3",
         )?
         .query_map(params![endpoint, tx.due_now, limit], DueRow::read)?

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::due::{self, DueCounts, DueRow};
+use super::due::{self, DueCause, DueCounts, DueRow};
 use super::{AttemptRow, DEAD, DELIVERED, DeliveryState, MISSING, PENDING, SKIPPED};
 use crate::clock::{Clock, Millis};
 use crate::store::backlog::Counted;
@@ -12,7 +12,7 @@ use crate::store::damage::{newest_first, readable};
 use crate::store::events::read_event;
 use crate::store::listing::{EventFilter, ListPage, ScanBudget};
 use crate::store::writer::Tx;
-use crate::store::{Store, StoreError, TenantSeq, Unreadable, Wake};
+use crate::store::{OnceKey, Store, StoreError, TenantSeq, Unreadable, Wake};
 
 /// Maximum number of dead letters that one redrive makes pending.
 const REDRIVEN_AT_ONCE: i64 = 256;
@@ -116,52 +116,83 @@ impl Store {
             .await
     }
 
-    /// Makes a delivery of the tenant due now, whatever its state is, and resets its count of attempts.
+    /// Makes a delivery of the tenant due now, whatever its state is, and resets its count of attempts. The tenant's rate
+    /// and backlog apply as to an event.
     ///
     /// Returns `Ok(None)` if there is no such delivery, and `Ok(Some(false))` if its endpoint is deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::Erased`].
     pub(crate) async fn resend(&self, tenant: TenantSeq, delivery: i64) -> Result<Option<bool>, StoreError> {
         self.write(1, move |tx| {
-            let endpoint: Option<i64> = tx
+            let found: Option<(i64, i64)> = tx
                 .connection
-                .prepare_cached("SELECT endpoint_seq FROM deliveries WHERE seq = ?2 AND tenant_seq = ?1")?
-                .query_row(params![tenant, delivery], |row| row.get(0))
+                .prepare_cached(
+                    "SELECT endpoint_seq, state FROM deliveries WHERE seq = ?2 AND tenant_seq = ?1",
+                )?
+                .query_row(params![tenant, delivery], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let Some(endpoint) = endpoint else { return Ok(None) };
+            let Some((endpoint, state)) = found else { return Ok(None) };
             if !endpoint_exists(tx, endpoint)? {
                 return Ok(Some(false));
             }
-            revive(tx, tenant, delivery, endpoint)?;
+            check_erased(tx, "SELECT event_seq FROM deliveries WHERE seq = ?1", delivery)?;
+            if state != PENDING {
+                tx.backlog_left(tenant)?;
+            }
+            tx.admit_resend(tenant)?;
+            revive(tx, tenant, delivery, endpoint, DueCause::Request)?;
             Ok(Some(true))
         })
         .await
     }
 
     /// Makes an event of the tenant due now at one of its endpoints. If there is no such delivery, it is created: the
-    /// event was published before the endpoint, or the endpoint did not select it. Returns `false` if the event or the
-    /// endpoint does not exist.
+    /// event was published before the endpoint, or the endpoint did not select it. The tenant's rate and backlog apply as to
+    /// an event. Returns `false` if the event or the endpoint does not exist. Done once for all requests with the key.
+    ///
+    /// # Errors
+    /// [`StoreError::Erased`].
     pub(crate) async fn send_again(
         &self,
         tenant: TenantSeq,
         event: i64,
         endpoint: i64,
+        once: Option<OnceKey>,
     ) -> Result<bool, StoreError> {
         self.write(1, move |tx| {
+            if let Some(once) = &once
+                && once.find(tx, Some(tenant))?.is_some()
+            {
+                return Ok(true);
+            }
             let own = "SELECT 1 FROM events v, endpoints e WHERE v.seq = ?2 AND v.tenant_seq = ?1
                  AND e.seq = ?3 AND e.tenant_seq = ?1 AND e.deleted_at IS NULL";
             if !tx.connection.prepare_cached(own)?.exists(params![tenant, event, endpoint])? {
                 return Ok(false);
             }
-            let known: Option<i64> = tx
+            check_erased(tx, "SELECT ?1", event)?;
+            let known: Option<(i64, i64)> = tx
                 .connection
                 .prepare_cached(
-                    "SELECT seq FROM deliveries INDEXED BY deliveries_by_event
+                    "SELECT seq, state FROM deliveries INDEXED BY deliveries_by_event
                      WHERE event_seq = ?1 AND endpoint_seq = ?2",
                 )?
-                .query_row(params![event, endpoint], |row| row.get(0))
+                .query_row(params![event, endpoint], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
+            if known.is_none_or(|(_, state)| state != PENDING) {
+                tx.backlog_left(tenant)?;
+            }
+            tx.admit_resend(tenant)?;
             match known {
-                Some(delivery) => revive(tx, tenant, delivery, endpoint)?,
-                None => due::insert_pending(tx, tenant, event, endpoint)?,
+                Some((delivery, _)) => revive(tx, tenant, delivery, endpoint, DueCause::Request)?,
+                None => {
+                    tx.space.check_row(tx.connection)?;
+                    due::insert_pending(tx, tenant, event, endpoint, DueCause::Request)?;
+                }
+            }
+            if let Some(once) = &once {
+                once.remember(tx, Some(tenant), event)?;
             }
             Ok(true)
         })
@@ -169,7 +200,11 @@ impl Store {
     }
 
     /// Makes dead letters of the tenant due now, endpoint by endpoint and oldest first. `endpoint` selects one endpoint;
-    /// `None` selects all that are not deleted.
+    /// `None` selects all that are not deleted. The tenant's rate and backlog apply to each dead letter: the redrive stops
+    /// at the first that they do not admit.
+    ///
+    /// # Errors
+    /// [`StoreError::Quota`] if they do not admit the first one.
     pub(crate) async fn redrive(
         &self,
         tenant: TenantSeq,
@@ -188,11 +223,20 @@ impl Store {
                     Ok((row.get(0)?, row.get(1)?))
                 })?
                 .collect::<Result<_, _>>()?;
-            let taken = letters.len().min(REDRIVEN_AT_ONCE as usize);
-            for (delivery, endpoint) in &letters[..taken] {
-                revive(tx, tenant, *delivery, *endpoint)?;
+            if letters.is_empty() {
+                return Ok(Redriven { redriven: 0, more: false });
             }
-            Ok(Redriven { redriven: taken, more: letters.len() > taken })
+            let left = usize::try_from(tx.backlog_left(tenant)?).unwrap_or(usize::MAX);
+            let mut redriven = 0;
+            for (delivery, endpoint) in letters.iter().take(left.min(REDRIVEN_AT_ONCE as usize)) {
+                match tx.admit_resend(tenant) {
+                    Ok(()) => revive(tx, tenant, *delivery, *endpoint, DueCause::Request)?,
+                    Err(StoreError::Quota(_)) if redriven > 0 => break,
+                    Err(error) => return Err(error),
+                }
+                redriven += 1;
+            }
+            Ok(Redriven { redriven, more: letters.len() > redriven })
         })
         .await
     }
@@ -224,7 +268,20 @@ fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
         .exists([endpoint])?)
 }
 
-fn revive(tx: &mut Tx<'_>, tenant: TenantSeq, delivery: i64, endpoint: i64) -> Result<(), StoreError> {
+/// Returns an error if the event that a query selects was erased.
+fn check_erased(tx: &Tx<'_>, event: &str, key: i64) -> Result<(), StoreError> {
+    let sql = format!("SELECT 1 FROM events WHERE seq = ({event}) AND data IS NULL");
+    if tx.connection.prepare_cached(&sql)?.exists([key])? { Err(StoreError::Erased) } else { Ok(()) }
+}
+
+/// Makes a delivery due now, whatever its state is, and resets its count of attempts.
+pub(in crate::store) fn revive(
+    tx: &mut Tx<'_>,
+    tenant: TenantSeq,
+    delivery: i64,
+    endpoint: i64,
+    cause: DueCause,
+) -> Result<(), StoreError> {
     let known: (i64, Option<Millis>) = tx
         .connection
         .prepare_cached("SELECT state, due_at FROM deliveries WHERE seq = ?1")?
@@ -243,7 +300,8 @@ fn revive(tx: &mut Tx<'_>, tenant: TenantSeq, delivery: i64, endpoint: i64) -> R
         )?
         .query_row(params![delivery, tx.due_now, tx.wall], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let counts = DueCounts::default();
-    DueRow { endpoint, due_at: tx.due_now, delivery, event, round, counts }.insert(tx)?;
+    let is_replay = cause == DueCause::Replay;
+    DueRow { endpoint, due_at: tx.due_now, delivery, event, round, counts, is_replay }.insert(tx)?;
     tx.wake(tenant, endpoint, Wake::Revived(tx.due_now));
     Ok(())
 }
@@ -357,7 +415,10 @@ fn wanted(
 }
 
 /// Returns the status of an attempt, if it had a response.
-fn status_of(connection: &Connection, attempt: Option<i64>) -> Result<Option<u16>, StoreError> {
+pub(in crate::store) fn status_of(
+    connection: &Connection,
+    attempt: Option<i64>,
+) -> Result<Option<u16>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT status FROM attempts WHERE seq = ?1")?;
     Ok(statement.query_row([attempt], |row| row.get(0)).optional()?.flatten())
 }

@@ -11,15 +11,17 @@ mod turns;
 
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub(crate) use self::attempt_lists::{AttemptDetail, AttemptFilter};
 pub(super) use self::auto_disable::clamp_probes;
 pub(crate) use self::auto_disable::{HoldChange, HoldReason};
 pub(super) use self::due::{
-    DueTables, FILL as FILL_DUE, check as check_due, clamp_due_times, insert_pending, insert_skipped,
-    make_due_now,
+    DueCause, DueTables, FILL as FILL_DUE, check as check_due, clamp_due_times, insert_pending,
+    insert_skipped, make_due_now, skip_pending,
 };
 pub(crate) use self::management::{DeliveryFilter, DeliveryRow};
+pub(super) use self::management::{revive, status_of};
 pub(crate) use self::turns::{
     AttemptOutcome, DELETED, DeadLettered, DeliveryTarget, DeliveryVerdict, DueDelivery, RecordedAttempt,
     Turn, TurnState, UnreadableDelivery,
@@ -34,13 +36,15 @@ const DELIVERED: i64 = 1;
 const DEAD: i64 = 2;
 const SKIPPED: i64 = 3;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The state of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DeliveryState {
     Pending,
     Delivered,
     Dead,
-    /// The endpoint was disabled when the event was published. Final, and can be sent like a dead letter.
+    /// The endpoint was disabled when the event was published, or the event was erased before it was sent. Final; unless the
+    /// event was erased, it can be sent like a dead letter.
     Skipped,
 }
 
@@ -112,7 +116,8 @@ impl AttemptRow {
 /// | `Receiver` | yes | updated |
 /// | `Relay` | no | unchanged |
 /// | `Config` | yes | unchanged |
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(description = "The cause that a failure is charged to.")]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FailureClass {
     /// The receiver, or the network path to it.

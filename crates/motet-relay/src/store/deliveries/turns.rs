@@ -15,6 +15,7 @@ use crate::signature::Secret;
 use crate::store::backlog::Counted;
 use crate::store::damage::{Damage, readable};
 use crate::store::endpoints::{OldSecrets, parse_secret};
+use crate::store::erasure::ERASED;
 use crate::store::events::read_event;
 use crate::store::policy::{self, EndpointPolicy, HeaderPrefix, RequestBody, TenantPolicy};
 use crate::store::writer::Tx;
@@ -92,6 +93,8 @@ pub(crate) struct UnreadableDelivery {
     endpoint: i64,
     due_at: Millis,
     pub(crate) why: String,
+    /// `true` if its event was erased: the delivery is skipped, and is no dead letter.
+    is_erased: bool,
 }
 
 #[derive(Debug)]
@@ -210,10 +213,13 @@ impl Store {
     async fn give_up(&self, unreadable: Vec<UnreadableDelivery>) -> Vec<UnreadableDelivery> {
         let mut given_up = Vec::with_capacity(unreadable.len());
         for delivery in unreadable {
-            self.shared.damage.note(&delivery.why);
+            if !delivery.is_erased {
+                self.shared.damage.note(&delivery.why);
+            }
             let (seq, given_up_row) = (delivery.delivery, delivery.clone());
             let written = self.write(1, move |tx| give_up(tx, &given_up_row));
             match written.await {
+                Ok(_) if delivery.is_erased => {}
                 Ok(true) => given_up.push(delivery),
                 // The row cannot be written either, or only `due` contains it.
                 Ok(false) | Err(StoreError::Corrupt(_)) => self.shared.damage.skip(seq),
@@ -339,7 +345,10 @@ fn set_dead(tx: &mut Tx<'_>, endpoint: i64, delivery: i64, reason: &str) -> Resu
 
 /// Moves an unreadable delivery to the dead letters. Returns `false` if it is not pending.
 fn give_up(tx: &mut Tx<'_>, unreadable: &UnreadableDelivery) -> Result<bool, StoreError> {
-    let UnreadableDelivery { delivery, endpoint, due_at, ref why, .. } = *unreadable;
+    let UnreadableDelivery { delivery, endpoint, due_at, ref why, is_erased, .. } = *unreadable;
+    if is_erased {
+        return due::skip_pending(tx, delivery, why);
+    }
     due::take(tx, endpoint, due_at, delivery)?;
     set_dead(tx, endpoint, delivery, why)
 }
@@ -386,8 +395,16 @@ fn turn(
             break;
         }
         match readable(read_delivery(connection, &row))? {
-            Ok(delivery_row) => due.push(delivery_row),
-            Err(why) => unreadable.push(UnreadableDelivery { delivery, event, endpoint, due_at, why }),
+            Ok(Some(delivery_row)) => due.push(delivery_row),
+            Ok(None) => {
+                // It was resent after the erasure.
+                let (why, is_erased) = (ERASED.to_owned(), true);
+                unreadable.push(UnreadableDelivery { delivery, event, endpoint, due_at, why, is_erased });
+            }
+            Err(why) => {
+                let is_erased = false;
+                unreadable.push(UnreadableDelivery { delivery, event, endpoint, due_at, why, is_erased });
+            }
         }
     }
     Ok(Turn { state: TurnState::Open { target, due }, next_due, unreadable })
@@ -425,16 +442,19 @@ fn target(
     Ok(Some((target, row.get(2)?, row.get(3)?)))
 }
 
-/// Reads the event of a pending delivery.
-fn read_delivery(connection: &Connection, row: &DueRow) -> Result<DueDelivery, StoreError> {
+/// Reads the event of a pending delivery. Returns `None` if the event was erased.
+fn read_delivery(connection: &Connection, row: &DueRow) -> Result<Option<DueDelivery>, StoreError> {
     let read = read_event(connection, row.event).map_err(|error| match error {
         StoreError::Corrupt(why) => StoreError::Corrupt(format!("its event cannot be read: {why}")),
         other => other,
     })?;
-    let EventRow { event_type, data, created_at, .. } =
-        read.ok_or_else(|| StoreError::Corrupt(MISSING.to_owned()))?;
+    let event_row = read.ok_or_else(|| StoreError::Corrupt(MISSING.to_owned()))?;
+    if event_row.is_erased() {
+        return Ok(None);
+    }
+    let EventRow { event_type, data, created_at, .. } = event_row;
     let DueRow { due_at, delivery, event, round, counts, .. } = *row;
-    Ok(DueDelivery {
+    Ok(Some(DueDelivery {
         delivery,
         event,
         event_type,
@@ -445,7 +465,7 @@ fn read_delivery(connection: &Connection, row: &DueRow) -> Result<DueDelivery, S
         round_attempts: counts.attempts,
         relay_attempts: counts.relay_attempts,
         relay_since: counts.relay_since,
-    })
+    }))
 }
 
 /// The row of a delivery, before an outcome is recorded.
@@ -508,6 +528,11 @@ enum RecordExtent {
     Delivery,
 }
 
+fn has_data(connection: &Connection, event: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM events WHERE seq = ?1 AND data IS NOT NULL";
+    Ok(connection.prepare_cached(sql)?.exists([event])?)
+}
+
 /// A success always counts. A failure is only counted if the delivery became a dead letter or was resent during the
 /// attempt: a resent delivery is due again, with all of its attempts.
 fn record(
@@ -543,12 +568,20 @@ fn record(
             relay_attempts: in_a_row,
             relay_since: by_relay.then(|| counts.relay_since.unwrap_or(tx.due_now)),
         };
-        DueRow { endpoint, due_at, delivery, event: stored.event, round, counts }.insert(tx)?;
+        DueRow { endpoint, due_at, delivery, event: stored.event, round, counts, is_replay: false }
+            .insert(tx)?;
     }
     let last_attempt = if is_whole {
         let previous = stored.last_attempt;
         let entry = LogEntry { tenant: stored.tenant, endpoint, delivery, previous, is_manual };
-        Some(log(tx, &entry, attempt, in_a_row)?)
+        // The data may have been erased during the attempt, and the response may repeat it.
+        let erased = match &attempt.response {
+            Some(_) if !has_data(tx.connection, stored.event)? => {
+                Some(Attempt { response: None, ..attempt.clone() })
+            }
+            _ => None,
+        };
+        Some(log(tx, &entry, erased.as_ref().unwrap_or(attempt), in_a_row)?)
     } else {
         stored.last_attempt
     };
@@ -599,7 +632,7 @@ fn record_in_due(tx: &mut Tx<'_>, outcome: &AttemptOutcome) -> Result<RecordedAt
             relay_attempts: if by_relay { row.counts.relay_attempts + 1 } else { 0 },
             relay_since: by_relay.then(|| row.counts.relay_since.unwrap_or(tx.due_now)),
         };
-        DueRow { due_at, counts, ..row }.insert(tx)?;
+        DueRow { due_at, counts, is_replay: false, ..row }.insert(tx)?;
     }
     Ok(RecordedAttempt { retry_at, is_dead: false, change: None })
 }

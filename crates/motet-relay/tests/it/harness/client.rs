@@ -12,6 +12,7 @@ use hyper_util::client::legacy::{Client as Pool, Error};
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
+use super::contract::{self, Sent};
 use super::{Home, Receiver, eventually, within};
 
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ impl Client {
         self.home.as_ref().unwrap()
     }
 
-    /// Sends any request; an error is a connection that ended early.
+    /// Sends any request, and compares the response with the OpenAPI documents. An error is a connection that ended early.
     pub(crate) async fn request(
         &self,
         method: Method,
@@ -76,15 +77,23 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Answer, Error> {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let body = body.into();
+        let sent = Sent { method: &method, path, headers, body: &body };
+        let mut request =
+            Request::builder().method(method.clone()).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.pool.request(request.body(Full::new(body.into())).unwrap()).await?;
+        let response = self.pool.request(request.body(Full::new(body.clone())).unwrap()).await?;
         let (head, body) = response.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
         // A body that ends early is not a response; it reads as an empty one.
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        let is_whole = body.is_ok();
+        let answer = Answer { status: head.status, headers: head.headers, body: body.unwrap_or_default() };
+        if is_whole {
+            contract::check(&sent, &answer);
+        }
+        Ok(answer)
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {

@@ -1,6 +1,7 @@
 //! A relay process, a client of its API, and receivers.
 
 mod client;
+mod contract;
 mod embedded;
 mod feed;
 mod receiver;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use self::client::{Answer, Client};
+pub(crate) use self::contract::{DOCUMENTS, place, refusal_of};
 pub(crate) use self::embedded::Embedded;
 pub(crate) use self::feed::{End, Feed, Message};
 pub(crate) use self::receiver::{Act, FAIL, Hit, OK, Receiver};
