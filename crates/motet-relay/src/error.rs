@@ -128,7 +128,7 @@ pub enum OpenError {
     },
     /// The database was made by a development version of relay.
     #[error(
-        "{} has schema version {found} and was made by a development version of relay; this relay reads version {known} only and converts no store of a development version; start with an empty data directory (--data)",
+        "{} has schema version {found} and was made by a development version of relay; this relay reads version {known}, and upgrades only versions from 10 on; start with an empty data directory (--data)",
         database.display()
     )]
     TooOld {
@@ -138,6 +138,48 @@ pub enum OpenError {
         found: i64,
         /// The schema version that this program reads.
         known: i64,
+    },
+    /// The database has an older version, and there is no space for the backup that is made before an upgrade.
+    #[error(
+        "{} has schema version {found} and must be upgraded to version {known}; the backup that is made before needs {needed} bytes, and {} has {free} bytes free; nothing was changed; make space, or start the older relay",
+        database.display(), directory.display()
+    )]
+    NoSpaceForUpgrade {
+        /// The file.
+        database: PathBuf,
+        /// The schema version of the file.
+        found: i64,
+        /// The schema version that this program reads.
+        known: i64,
+        /// The directory of the backup.
+        directory: PathBuf,
+        /// The number of bytes that must be free.
+        needed: u64,
+        /// The number of bytes that are free.
+        free: u64,
+    },
+    /// The backup that is made before an upgrade failed.
+    #[error("cannot make the backup before an upgrade in {}; nothing was changed", directory.display())]
+    UpgradeBackup {
+        /// The directory of the backup.
+        directory: PathBuf,
+        /// The error of the operating system or of SQLite.
+        source: io::Error,
+    },
+    /// The database has an older version, and the upgrade failed.
+    #[error(
+        "{} cannot be upgraded from schema version {found} to {known} ({detail}); nothing was changed; start the older relay, and report this",
+        database.display()
+    )]
+    Upgrade {
+        /// The file.
+        database: PathBuf,
+        /// The schema version of the file.
+        found: i64,
+        /// The schema version that this program reads.
+        known: i64,
+        /// The reason.
+        detail: String,
     },
     /// The file system does not support a write-ahead log.
     #[error(

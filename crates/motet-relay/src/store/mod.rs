@@ -10,6 +10,7 @@
 //! - At most one process uses a data directory: the directory is locked.
 
 mod backlog;
+mod backup;
 mod checkpoint;
 mod damage;
 mod deliveries;
@@ -30,12 +31,14 @@ mod replays;
 mod rollups;
 mod routes;
 mod schema;
+mod schema_text;
 mod sessions;
 mod space;
 mod sqlite_log;
 mod tail;
 mod tenant_names;
 mod tenants;
+mod upgrade;
 mod wakes;
 mod writer;
 
@@ -149,6 +152,9 @@ struct StoreShared {
     lock: DirectoryLock,
 }
 
+/// The directory of backups in a data directory.
+const BACKUPS: &str = "backups";
+
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const CATCH_UP_EVERY: Duration = Duration::from_secs(1);
 const PROBE_BYTES: usize = 256 << 10;
@@ -184,7 +190,11 @@ impl Store {
             .map_err(|e| OpenError::directory(directory, e))?;
         let lock = DirectoryLock::acquire(directory)?;
         let database = directory.join(schema::FILE_NAME);
-        let mut connection = schema::open(&database)?;
+        let backups = directory.join(BACKUPS);
+        if let Err(error) = backup::remove_partial(&backups) {
+            tracing::warn!(%error, directory = %backups.display(), "cannot remove unfinished backups");
+        }
+        let mut connection = schema::open(&database, &backups)?;
         let space = StoreSpace::new(directory, lock.identity().clone(), options.max_bytes);
         let store_id = schema::store_id(&mut connection)?;
         let seen = schema::seen_time(&connection).map_err(|e| OpenError::sql(&database, e))?;

@@ -1,4 +1,4 @@
-//! The database file: how it is recognised and created.
+//! The database file: how it is recognised, created and upgraded.
 
 use std::cmp::Ordering;
 use std::fs::OpenOptions;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 
+use super::upgrade;
 use crate::clock::Millis;
 use crate::error::OpenError;
 
@@ -19,10 +20,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// `mtrl`: marks the file as a relay database.
 const APPLICATION_ID: i64 = 0x6d74_726c;
 
-const SCHEMA: &str = include_str!("schema.sql");
+pub(super) const SCHEMA: &str = include_str!("schema.sql");
 
-/// The version of [`SCHEMA`]. A store of another version is refused; relay does not migrate it.
-const VERSION: i64 = 10;
+/// The version of [`SCHEMA`]. A store of an older version is upgraded, and one of a newer version is refused.
+pub(super) const VERSION: i64 = 11;
 
 /// Files up to this size are checked page by page at the start, which takes about a third of a second on one core. In
 /// larger files damage is found when the damaged page is read.
@@ -31,16 +32,16 @@ const CHECKED_AT_START_BYTES: u64 = 64 << 20;
 /// The log file is truncated to this size when it is reused.
 const LOG_FILE_BYTES: i64 = 64 << 20;
 
-/// Opens the writer's connection. Checks that the file is an undamaged relay database of this version, or creates a
-/// new one.
-pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
+/// Opens the writer's connection. Checks that the file is an undamaged relay database, or creates a new one. A database of
+/// an older version is upgraded; the backup that is made before goes to the directory `backups`.
+pub(super) fn open(database: &Path, backups: &Path) -> Result<Connection, OpenError> {
     let sql = |e| OpenError::sql(database, e);
     // Created here with a mode for its owner only; SQLite gives its other files the same mode.
     let made = OpenOptions::new().create(true).append(true).mode(0o600).open(database);
     made.map_err(|e| OpenError::directory(database, e))?;
     let mut connection = Connection::open(database).map_err(sql)?;
-    let is_new = check(&connection, database)? == FileContent::Empty;
-    if is_new {
+    let content = check(&connection, database)?;
+    if content == FileContent::Empty {
         // Before the first page is written: later only a VACUUM of the whole file could change it.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sql)?;
     }
@@ -54,8 +55,10 @@ pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     configure(&connection).map_err(sql)?;
     // The checkpoint thread makes the checkpoints; a checkpoint inside a commit would delay all callers of the commit.
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(sql)?;
-    if is_new {
-        set_up(&mut connection).map_err(sql)?;
+    match content {
+        FileContent::Store => {}
+        FileContent::Empty => set_up(&mut connection).map_err(sql)?,
+        FileContent::OlderStore(found) => upgrade::upgrade(&mut connection, database, backups, found)?,
     }
     Ok(connection)
 }
@@ -92,6 +95,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 enum FileContent {
     Empty,
     Store,
+    /// A store of this older version, which can be upgraded.
+    OlderStore(i64),
 }
 
 fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenError> {
@@ -109,6 +114,7 @@ fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenEr
     let (database_of, known) = (database.to_owned(), VERSION);
     match found.cmp(&VERSION) {
         Ordering::Equal => {}
+        Ordering::Less if found >= upgrade::OLDEST => {}
         Ordering::Less => return Err(OpenError::TooOld { database: database_of, found, known }),
         Ordering::Greater => return Err(OpenError::TooNew { database: database_of, found, known }),
     }
@@ -122,7 +128,7 @@ fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenEr
             return Err(OpenError::Damaged { database: database.to_owned(), detail: detail.to_owned() });
         }
     }
-    Ok(FileContent::Store)
+    Ok(if found == VERSION { FileContent::Store } else { FileContent::OlderStore(found) })
 }
 
 fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -187,7 +193,7 @@ mod tests {
     fn writer_is_set_to_sync_to_disk_at_every_commit() {
         const FULL: i64 = 2;
         let directory = tempfile::tempdir().unwrap();
-        let connection = open(&directory.path().join(FILE_NAME)).unwrap();
+        let connection = open(&directory.path().join(FILE_NAME), directory.path()).unwrap();
         let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(pragma("synchronous"), FULL);
         assert_eq!(pragma("wal_autocheckpoint"), 0);
@@ -200,7 +206,7 @@ mod tests {
     fn new_store_can_return_its_free_pages_to_the_disk() {
         const INCREMENTAL: i64 = 2;
         let directory = tempfile::tempdir().unwrap();
-        let connection = open(&directory.path().join(FILE_NAME)).unwrap();
+        let connection = open(&directory.path().join(FILE_NAME), directory.path()).unwrap();
         let mode: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).unwrap();
         assert_eq!(mode, INCREMENTAL);
     }

@@ -1,5 +1,6 @@
 -- Times are milliseconds since the Unix epoch. Row numbers are never reused (AUTOINCREMENT), because public identifiers
--- contain them. A change of a table or an index must increment `VERSION` in schema.rs.
+-- contain them. A change of a table or an index after a release increments `VERSION` in schema.rs, and adds a file to
+-- upgrades/ that makes the same change to a store of the version before.
 --
 -- Every row that a tenant owns has the number of its tenant. The number of a deleted tenant is never used again, so a new
 -- tenant with the same id sees no old row.
@@ -245,3 +246,27 @@ CREATE TABLE replay_parts (
     is_finished  INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (replay_seq, endpoint_seq)
 ) STRICT, WITHOUT ROWID;
+
+-- The changes that were made through the API and the commands, each written in the commit of its change.
+CREATE TABLE audit (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    at         INTEGER NOT NULL,
+    actor_kind TEXT NOT NULL,              -- what made the change: a key, a session, a command, relay
+    actor      TEXT NOT NULL,              -- its id
+    tenant_seq INTEGER,                    -- NULL: of no tenant
+    action     TEXT NOT NULL,
+    object     TEXT NOT NULL,              -- the public id of the changed object
+    fields     TEXT NOT NULL DEFAULT '{}', -- a JSON object of the changed fields, without secrets
+    address    TEXT,                       -- of the client
+    request_id TEXT
+) STRICT;
+CREATE INDEX audit_by_tenant ON audit (tenant_seq, seq);
+CREATE INDEX audit_by_object ON audit (object, seq);
+
+-- A row for each time that this store was restored from a backup. Rows with a number above `last_row`, and up to that of
+-- the next restore, have public identifiers with this id of a store in place of the older one.
+CREATE TABLE restores (
+    last_row INTEGER PRIMARY KEY, -- the highest number of a row at that time, in any table
+    store_id INTEGER NOT NULL,
+    at       INTEGER NOT NULL
+) STRICT;

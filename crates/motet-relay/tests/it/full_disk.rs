@@ -1,43 +1,12 @@
 //! A full disk: events are refused with 503, nothing acknowledged is lost, and relay continues once there is space.
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, FAIL, Home, LOOPBACK, OK, Receiver, Relay, eventually};
-
-/// A small file system of its own, if this process may mount one.
-struct SmallDisk {
-    mounted_at: std::path::PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(at).unwrap();
-        mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], at)
-            .then(|| Self { mounted_at: at.to_owned() })
-    }
-
-    fn grow(&self, size: &str) {
-        assert!(mount(&["-o", &format!("remount,size={size}")], &self.mounted_at));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A lazy unmount, because the process under test may not have ended yet.
-        let unmounted = Command::new("umount").arg("-l").arg(&self.mounted_at).status();
-        assert!(unmounted.unwrap().success());
-    }
-}
-
-fn mount(options: &[&str], at: &Path) -> bool {
-    Command::new("mount").args(options).arg(at).output().is_ok_and(|done| done.status.success())
-}
+use crate::harness::{Client, FAIL, Home, LOOPBACK, OK, Receiver, Relay, SmallDisk, eventually};
 
 /// Publishes until relay refuses an event because the disk is full. Returns the acknowledged ids.
 async fn fill(client: &Client) -> Vec<String> {

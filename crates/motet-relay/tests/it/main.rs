@@ -51,3 +51,4 @@ mod svix_messages;
 mod tenants;
 mod tls;
 mod tour;
+mod upgrade;

@@ -2,6 +2,7 @@
 
 mod client;
 mod contract;
+mod disk;
 mod embedded;
 mod feed;
 mod receiver;
@@ -14,6 +15,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use self::client::{Answer, Client};
 pub(crate) use self::contract::{DOCUMENTS, place, refusal_of};
+pub(crate) use self::disk::SmallDisk;
 pub(crate) use self::embedded::Embedded;
 pub(crate) use self::feed::{End, Feed, Message};
 pub(crate) use self::receiver::{Act, FAIL, Hit, OK, Receiver};
