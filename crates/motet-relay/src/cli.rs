@@ -15,10 +15,12 @@ use crate::config::{
 };
 use crate::control::{CommandError, ControlTarget};
 use crate::demo::DemoOptions;
+use crate::settings::default_data;
 
 /// relay delivers events to webhook endpoints: durable, signed, retried.
 ///
-/// Without a command relay serves with the defaults of `serve`.
+/// Without a command relay serves with the defaults of `serve`. Each option of `serve`, such as --max-attempts 5, is also read
+/// from the environment (RELAY_MAX_ATTEMPTS=5) and from a file (max_attempts = 5, see --config).
 #[derive(Debug, Parser)]
 #[command(name = "motet-relay", version, about, long_about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -39,6 +41,8 @@ pub enum Command {
     Key(KeyArgs),
     /// Copy the applications, event types and endpoints of another system into a running or a stopped relay
     Import(ImportArgs),
+    /// Check and show the settings of `serve`, with the same options, environment and file
+    Config(ConfigArgs),
     /// Replaced by `key`
     #[command(hide = true)]
     RotateKey(RemovedArgs),
@@ -55,6 +59,11 @@ impl Cli {
 /// Options of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
+    /// File of settings (TOML), one per option: `max_attempts = 5` is --max-attempts 5. The environment (RELAY_MAX_ATTEMPTS)
+    /// overrides the file, and the command line overrides both. With a file, SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Directory of the store; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
     data: PathBuf,
@@ -292,9 +301,10 @@ impl KeyAction {
 /// The relay that a command is for.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ControlArgs {
-    /// Data directory. A running relay is reached by the socket in the directory; the store of a stopped relay is opened
-    #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
-    data: PathBuf,
+    /// Data directory. A running relay is reached by the socket in the directory; the store of a stopped relay is opened.
+    /// Default: the environment variable RELAY_DATA, or ./relay-data
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 
     /// URL of a running relay, in place of a data directory
     #[arg(long, value_name = "URL", conflicts_with = "data")]
@@ -307,7 +317,9 @@ pub(crate) struct ControlArgs {
 
 impl ControlArgs {
     pub(crate) fn target(&self) -> Result<ControlTarget, CommandError> {
-        let Some(url) = &self.server else { return Ok(ControlTarget::Data(self.data.clone())) };
+        let Some(url) = &self.server else {
+            return Ok(ControlTarget::Data(self.data.clone().unwrap_or_else(default_data)));
+        };
         let key = self.key.clone().or_else(|| std::env::var("RELAY_KEY").ok()).filter(|key| !key.is_empty());
         Ok(ControlTarget::Server { url: url.clone(), key: key.ok_or(CommandError::NoKey)? })
     }
@@ -431,6 +443,33 @@ impl ImportSvixArgs {
         let token = self.token.clone().or_else(|| std::env::var("SVIX_TOKEN").ok());
         token.filter(|token| !token.is_empty()).ok_or(CommandError::NoToken)
     }
+}
+
+/// Options of `config`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) action: ConfigAction,
+}
+
+/// What `config` does.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Check the settings, and name every mistake of the file
+    Check(Box<ServeArgs>),
+    /// Show each setting, its value, and where the value comes from
+    Show(ShowConfigArgs),
+}
+
+/// Options of `config show`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShowConfigArgs {
+    #[command(flatten)]
+    _serve: Box<ServeArgs>,
+
+    /// Print the settings as a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// The arguments of a command that does not exist any more.

@@ -1,6 +1,6 @@
 //! The settings of a relay.
 //!
-//! This module knows no other module of the crate, so that every part can use its settings without an import circle.
+//! This module knows only `error`, so that every part can use its settings without an import circle.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use url::Url;
+
+use crate::error::StartError;
 
 /// The settings of a relay; [`Config::new`] returns the defaults.
 #[derive(Debug, Clone)]
@@ -79,8 +81,19 @@ impl Config {
         }
     }
 
+    /// Checks the settings that are valid only together, or only above zero.
+    ///
+    /// # Errors
+    /// [`StartError`] names the setting and what to do.
+    pub fn check(&self) -> Result<(), StartError> {
+        match self.zero_duration() {
+            Some(setting) => Err(StartError::ZeroDuration { setting }),
+            None => Ok(()),
+        }
+    }
+
     /// The first setting that is zero although no delivery could succeed with zero, or a task would never pause.
-    pub(crate) fn zero_duration(&self) -> Option<&'static str> {
+    fn zero_duration(&self) -> Option<&'static str> {
         let Timeouts { connect, headers, total } = self.timeouts;
         let above_zero = [
             ("timeouts.connect", connect),

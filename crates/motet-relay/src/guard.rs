@@ -5,6 +5,7 @@
 //! after name resolution, and the connection goes to exactly that address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
@@ -19,7 +20,8 @@ pub struct BlockedAddressError {
     pub why: &'static str,
 }
 
-/// Decides which addresses relay may connect to: public addresses, and the networks of `--allow-net`.
+/// Decides which addresses relay may connect to: public addresses, and the networks of `--allow-net`. Clones share the
+/// networks.
 ///
 /// ```
 /// use motet_relay::AddressGuard;
@@ -32,20 +34,26 @@ pub struct BlockedAddressError {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct AddressGuard {
-    allowed: Vec<IpNet>,
+    allowed: Arc<RwLock<Vec<IpNet>>>,
 }
 
 impl AddressGuard {
     /// Creates a guard that allows public addresses and the networks in `allowed`.
     #[must_use]
-    pub const fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed }
+    pub fn new(allowed: Vec<IpNet>) -> Self {
+        Self { allowed: Arc::new(RwLock::new(allowed)) }
     }
 
     /// The networks that are allowed in addition to public addresses.
     #[must_use]
-    pub fn allowed(&self) -> &[IpNet] {
-        &self.allowed
+    pub fn allowed(&self) -> Vec<IpNet> {
+        self.allowed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the networks that are allowed in addition to public addresses. A connection that exists is not checked
+    /// again.
+    pub fn set_allowed(&self, allowed: Vec<IpNet>) {
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = allowed;
     }
 
     /// Checks that relay may connect to an address.
@@ -56,7 +64,8 @@ impl AddressGuard {
     /// [`BlockedAddressError`] with the address and its kind.
     pub fn check(&self, address: IpAddr) -> Result<(), BlockedAddressError> {
         let address = address.to_canonical();
-        if self.allowed.iter().any(|net| net.contains(&address)) {
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+        if allowed.iter().any(|net| net.contains(&address)) {
             return Ok(());
         }
         let why = match address {

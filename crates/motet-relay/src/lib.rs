@@ -24,7 +24,8 @@
 //! - `access`: the scopes of API keys.
 //! - `control`: the client of the commands, which reaches a running relay or opens the store.
 //! - `import`: copies the applications of another system into a relay, as a client of `control`.
-//! - `config`, `error`: settings and errors, which know no other module.
+//! - `config`, `error`: the settings as types, and the errors of the start, which know no other module.
+//! - `settings`: the command line, the environment and the file of settings.
 //! - `demo`: relay against a receiver that misbehaves.
 //!
 //! An event passes `api`, `store`, `dispatch` and `outbound`, and the outcome of an attempt goes back to the store.
@@ -48,11 +49,12 @@ mod outbound;
 mod parts;
 mod pattern;
 mod relay;
+mod settings;
 mod signature;
 mod store;
 
 pub use self::access::KeyScope;
-pub use self::cli::{Cli, Command, DemoArgs, ImportArgs, KeyArgs, RemovedArgs, ServeArgs};
+pub use self::cli::{Cli, Command, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, RemovedArgs, ServeArgs};
 pub use self::config::{
     AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, RetrySchedule, TenantQuotas, Timeouts,
 };
@@ -62,5 +64,8 @@ pub use self::error::{OpenError, RunError, StartError};
 pub use self::guard::{AddressGuard, BlockedAddressError};
 pub use self::import::{ImportReport, run_import_command};
 pub use self::pattern::{EventType, EventTypeError, MAX_TYPE_LENGTH, Pattern};
-pub use self::relay::Relay;
+pub use self::relay::{Relay, Reloader};
+pub use self::settings::{
+    CommandLine, Mistake, Settings, SettingsError, reload_on_request, run_config_command,
+};
 pub use self::signature::{Secret, SecretError};

@@ -9,19 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::CommandFactory as _;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser as _};
 use motet::App;
 use motet::run::Root;
-use motet::task::{Nursery, ReasonKind};
+use motet::task::{Nursery, ReasonKind, Scope};
 use motet_relay::{
-    Cli, Command, Config, DemoArgs, ImportArgs, KeyArgs, Relay, ServeArgs, run_demo, run_import_command,
-    run_key_command,
+    Cli, Command, CommandLine, Config, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, Relay, ServeArgs, Settings,
+    SettingsError, reload_on_request, run_config_command, run_demo, run_import_command, run_key_command,
 };
 use tracing_subscriber::EnvFilter;
 
 /// An error that ends the program; it is printed with its causes.
 type MainError = Box<dyn Error + Send + Sync>;
+
+/// The exit code of wrong arguments, as clap has it.
+const USAGE: u8 = 2;
 
 /// The exit code of a program that was ended by SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -30,11 +33,15 @@ const INTERRUPTED: u8 = 130;
 const IMPORT_GRACE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
-    let command = Cli::parse().into_command();
+    let (command, settings) = match CommandLine::parse() {
+        Ok(line) => line.into_parts(),
+        Err(SettingsError::Arguments(error)) => error.exit(),
+        Err(error) => return usage(&error),
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         EnvFilter::new(match command {
             Command::Serve(_) => "info",
-            Command::Key(_) | Command::Import(_) => "warn",
+            Command::Key(_) | Command::Import(_) | Command::Config(_) => "warn",
             Command::Demo(_) | Command::RotateKey(_) => "error",
         })
     });
@@ -48,10 +55,11 @@ fn main() -> ExitCode {
     // The default hook would wait for standard error.
     std::panic::set_hook(Box::new(log_panic));
     match command {
-        Command::Serve(args) => serve(*args),
+        Command::Serve(args) => serve(*args, &settings),
         Command::Demo(args) => demo(&args),
         Command::Key(args) => key(&args),
         Command::Import(args) => import(&args),
+        Command::Config(args) => config(args, &settings),
         Command::RotateKey(_) => rotate_key(),
     }
 }
@@ -68,9 +76,20 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(thread, location, backtrace, "panicked: {message}");
 }
 
-fn serve(args: ServeArgs) -> ExitCode {
+fn serve(args: ServeArgs, settings: &Settings) -> ExitCode {
     let config = Config::from(args);
-    Relay::app(&config).run(async |app: &Root<MainError>| {
+    for unknown in settings.unknown_variables() {
+        tracing::warn!("in the environment, {unknown}");
+    }
+    if let Some(file) = settings.file() {
+        tracing::info!(file = %file.display(), "settings were read from a file");
+    }
+    let mut app = Relay::app(&config);
+    if settings.file().is_some() {
+        app = app.reload_on_hangup();
+    }
+    let settings = settings.clone();
+    app.run(async |app: &Root<MainError>| {
         let data = config.data.display().to_string();
         let relay = Relay::start(config, app).await?;
         let address = relay.address();
@@ -78,6 +97,13 @@ fn serve(args: ServeArgs) -> ExitCode {
             print(&format!(
                 "\nThis is the API key. It is shown once and stored hashed; `motet-relay key create` creates further keys.\n\n    {key}\n\n"
             ))?;
+        }
+        if settings.file().is_some() {
+            let (requests, reloader, scope) = (app.reloads(), relay.reloader(), Scope::clone(app));
+            app.service("settings", async move {
+                // An error means that relay shuts down.
+                let _ended = reload_on_request(requests, &scope, settings, reloader).await;
+            });
         }
         tracing::info!(%address, data, "relay is ready; the page is at http://{address}/");
         relay.serve(app).await
@@ -109,6 +135,23 @@ fn import(args: &ImportArgs) -> ExitCode {
         let report = run_import_command(args, app.stopping(), write_out).await?;
         Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
     })
+}
+
+fn config(args: ConfigArgs, settings: &Settings) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| Ok(run_config_command(args, settings, write_out)?))
+}
+
+/// Prints why the settings cannot be used.
+fn usage(error: &SettingsError) -> ExitCode {
+    let mut text = format!("error: {error}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!(": {source}"));
+        cause = source.source();
+    }
+    // If standard error is closed, the exit code remains.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(USAGE)
 }
 
 fn rotate_key() -> ExitCode {

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::control::ControlSocket;
 use crate::dispatch::{Dispatcher, DrainReport, ReplayDriver};
 use crate::error::{RunError, StartError};
+use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::parts::{self, HTTP_GRACE, STORE_CLOSE, part};
 use crate::store::Store;
@@ -57,9 +58,7 @@ impl Relay {
     /// # Errors
     /// [`StartError`] reports what could not be opened, and what to do.
     pub async fn start<E: Send + 'static>(config: Config, app: &Root<E>) -> Result<Self, StartError> {
-        if let Some(setting) = config.zero_duration() {
-            return Err(StartError::ZeroDuration { setting });
-        }
+        config.check()?;
         raise_open_files();
         for net in &config.allow_net {
             tracing::warn!(%net, "deliveries to this network are allowed in addition to public addresses");
@@ -87,6 +86,12 @@ impl Relay {
     #[must_use]
     pub fn new_api_key(&self) -> Option<&str> {
         self.api_keys.new_key()
+    }
+
+    /// Returns a handle that changes settings while relay runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader { guard: part(&self.running), store: part(&self.running) }
     }
 
     /// The emitter of the [`lifecycle`](crate::lifecycle) events of endpoints, breakers and deliveries. A listener
@@ -201,6 +206,41 @@ impl Relay {
             ExitOutcome::DuplicatePhase(phase) => unreachable!("relay declares the phase `{phase}` once"),
             _ => Ok(()),
         }
+    }
+}
+
+/// Changes those settings of a running relay that need no restart.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    guard: Arc<AddressGuard>,
+    store: Arc<Store>,
+}
+
+impl Reloader {
+    /// The settings that [`reload`](Self::reload) changes, by the names of their options.
+    pub(crate) const SETTINGS: [&str; 8] = [
+        "allow_net",
+        "tenant_events_per_second",
+        "tenant_events_burst",
+        "tenant_events_per_day",
+        "tenant_backlog_max",
+        "tenant_endpoints_max",
+        "tenant_event_bytes_max",
+        "max_store_bytes",
+    ];
+
+    /// Changes the settings that need no restart to those of `config`: the allowed networks, the limits of tenants that
+    /// have none of their own, and the maximum size of the store.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, some of the settings may have changed.
+    ///
+    /// # Errors
+    /// [`StartError::Store`]: relay shuts down.
+    pub async fn reload(&self, config: &Config) -> Result<(), StartError> {
+        self.guard.set_allowed(config.allow_net.clone());
+        let Config { tenant_quotas, max_store_bytes, .. } = config;
+        self.store.set_limits(tenant_quotas.clone(), *max_store_bytes).await.map_err(StartError::store)
     }
 }
 

@@ -6,6 +6,7 @@ use motet_http::ClientConfigError;
 use thiserror::Error;
 
 use crate::error::StartError;
+use crate::settings::Mistake;
 
 /// The reason why a command failed.
 #[derive(Debug, Error)]
@@ -42,6 +43,12 @@ pub enum CommandError {
     /// The store of a stopped relay cannot be opened.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Settings contradict each other.
+    #[error(transparent)]
+    Settings(StartError),
+    /// A variable of the environment has the prefix of settings and names none.
+    #[error("the environment is not valid: {0}")]
+    UnknownVariable(Mistake),
     /// No key was given for a server.
     #[error("--server needs an API key: set --key, or the environment variable RELAY_KEY")]
     NoKey,

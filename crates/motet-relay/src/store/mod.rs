@@ -352,6 +352,20 @@ impl Store {
         .await
     }
 
+    /// Sets the limits that may change while the store is open. They hold from the next commit on.
+    pub(crate) async fn set_limits(
+        &self,
+        tenant_quotas: TenantQuotas,
+        max_bytes: Option<u64>,
+    ) -> Result<(), StoreError> {
+        self.write(1, move |tx| {
+            tx.routes.set_quotas(tenant_quotas);
+            tx.space.set_max_bytes(max_bytes);
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until the writer has ended because of a bug.
     pub(crate) async fn writer_gone(&self) {
         self.shared.writer.gone().await;

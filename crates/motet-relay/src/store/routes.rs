@@ -58,6 +58,13 @@ impl Routes {
         Self { loaded: HashMap::new(), touched: Vec::new(), fan_out, quotas }
     }
 
+    /// Sets the limits of tenants that have none of their own.
+    pub(super) fn set_quotas(&mut self, quotas: TenantQuotas) {
+        self.quotas = quotas;
+        // The loaded policies have the old limits.
+        self.loaded.clear();
+    }
+
     /// Discards the routes of a tenant. Must be called after each change of the tenant.
     pub(super) fn invalidate(&mut self, tenant: TenantSeq) {
         self.loaded.remove(&tenant);

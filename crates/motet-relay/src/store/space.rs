@@ -42,6 +42,10 @@ impl StoreSpace {
         space
     }
 
+    pub(super) fn set_max_bytes(&mut self, max_bytes: Option<u64>) {
+        self.max_bytes = max_bytes;
+    }
+
     /// Returns an error if a new row other than an event must be refused.
     pub(super) fn check_row(&self, connection: &Connection) -> Result<(), StoreError> {
         self.check(connection, ROW_BYTES)

@@ -40,6 +40,7 @@ mod pauses;
 mod receivers;
 mod replays;
 mod request_ids;
+mod settings;
 mod shutdown;
 mod signature;
 mod standard_error;

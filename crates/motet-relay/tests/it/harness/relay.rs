@@ -294,7 +294,7 @@ fn with_short_waits<'a>(options: &[&'a str]) -> Vec<&'a str> {
 /// The program, which is killed when the value is dropped.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_motet-relay"));
-    command.kill_on_drop(true).stdin(Stdio::null()).env("RUST_LOG", "info");
+    command.kill_on_drop(true).stdin(Stdio::null()).env("RUST_LOG", "info").env_remove("RELAY_TEST_STDERR");
     command
 }
 
