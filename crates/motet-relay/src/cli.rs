@@ -5,9 +5,10 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::SpanRelativeTo;
+use tracing_subscriber::EnvFilter;
 
 use crate::access::KeyScope;
 use crate::config::{
@@ -184,6 +185,15 @@ pub struct ServeArgs {
     /// disk
     #[arg(long, value_name = "BYTES")]
     max_store_bytes: Option<u64>,
+
+    /// What is logged, as for RUST_LOG: a level, or levels by module, such as info,motet_relay::dispatch=debug. Default: RUST_LOG,
+    /// or info
+    #[arg(long, value_name = "FILTER", value_parser = parse_filter)]
+    log: Option<String>,
+
+    /// Form of the log: text, or one JSON object per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
 
     /// How long a shutdown waits for deliveries in flight; unfinished deliveries are due at the next start
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = parse_seconds)]
@@ -445,6 +455,24 @@ impl ImportSvixArgs {
     }
 }
 
+/// The form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines of text for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl ServeArgs {
+    /// What is logged, and in which form.
+    #[must_use]
+    pub fn log(&self) -> (Option<&str>, LogFormat) {
+        (self.log.as_deref(), self.log_format)
+    }
+}
+
 /// Options of `config`.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
@@ -501,6 +529,11 @@ fn parse_key_id(text: &str) -> Result<String, String> {
     } else {
         Err("an id has letters and digits only; `motet-relay key list` shows the ids".to_owned())
     }
+}
+
+/// Checks what is to be logged.
+fn parse_filter(text: &str) -> Result<String, String> {
+    text.parse::<EnvFilter>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Parses a network, or a single address.

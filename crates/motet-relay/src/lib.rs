@@ -45,6 +45,7 @@ mod ids;
 mod import;
 mod json;
 pub mod lifecycle;
+mod log;
 mod outbound;
 mod parts;
 mod pattern;
@@ -54,7 +55,9 @@ mod signature;
 mod store;
 
 pub use self::access::KeyScope;
-pub use self::cli::{Cli, Command, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, RemovedArgs, ServeArgs};
+pub use self::cli::{
+    Cli, Command, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, LogFormat, RemovedArgs, ServeArgs,
+};
 pub use self::config::{
     AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, RetrySchedule, TenantQuotas, Timeouts,
 };
@@ -63,6 +66,7 @@ pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::error::{OpenError, RunError, StartError};
 pub use self::guard::{AddressGuard, BlockedAddressError};
 pub use self::import::{ImportReport, run_import_command};
+pub use self::log::start_log;
 pub use self::pattern::{EventType, EventTypeError, MAX_TYPE_LENGTH, Pattern};
 pub use self::relay::{Relay, Reloader};
 pub use self::settings::{

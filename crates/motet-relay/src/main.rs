@@ -2,7 +2,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use motet::App;
 use motet::run::Root;
 use motet::task::{Nursery, ReasonKind, Scope};
 use motet_relay::{
-    Cli, Command, CommandLine, Config, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, Relay, ServeArgs, Settings,
-    SettingsError, reload_on_request, run_config_command, run_demo, run_import_command, run_key_command,
+    Cli, Command, CommandLine, Config, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, LogFormat, Relay,
+    ServeArgs, Settings, SettingsError, reload_on_request, run_config_command, run_demo, run_import_command,
+    run_key_command, start_log,
 };
-use tracing_subscriber::EnvFilter;
 
 /// An error that ends the program; it is printed with its causes.
 type MainError = Box<dyn Error + Send + Sync>;
@@ -38,20 +38,16 @@ fn main() -> ExitCode {
         Err(SettingsError::Arguments(error)) => error.exit(),
         Err(error) => return usage(&error),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new(match command {
-            Command::Serve(_) => "info",
-            Command::Key(_) | Command::Import(_) | Command::Config(_) => "warn",
-            Command::Demo(_) | Command::RotateKey(_) => "error",
-        })
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // Never waits and never fails, even if standard error is closed, a pipe without a reader, or on a full disk.
-        .with_writer(motet::run::stderr)
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let (filter, format) = match &command {
+        Command::Serve(serve) => serve.log(),
+        _ => (None, LogFormat::Text),
+    };
+    let default = match command {
+        Command::Serve(_) => "info",
+        Command::Key(_) | Command::Import(_) | Command::Config(_) => "warn",
+        Command::Demo(_) | Command::RotateKey(_) => "error",
+    };
+    start_log(filter, default, format);
     // The default hook would wait for standard error.
     std::panic::set_hook(Box::new(log_panic));
     match command {
