@@ -69,9 +69,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
     data: PathBuf,
 
-    /// Address to listen on; the API is plain HTTP, so put a TLS proxy before any address other than loopback
+    /// Address to listen on. Without --tls-cert the API is plain HTTP, so put a TLS proxy before any address other than
+    /// loopback
     #[arg(long, value_name = "ADDR", default_value = Config::DEFAULT_LISTEN)]
     listen: SocketAddr,
+
+    /// Certificate chain of the API, a PEM file; the API is then HTTPS. The file is read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, a PEM file
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
 
     /// Allow scripts of this origin (scheme, host and port) to call the API from a browser, or * for every origin;
     /// may be repeated. Without this option browsers refuse them
@@ -203,6 +212,8 @@ pub struct ServeArgs {
 impl From<ServeArgs> for Config {
     fn from(args: ServeArgs) -> Self {
         Self {
+            tls_cert: args.tls_cert,
+            tls_key: args.tls_key,
             cors_origins: args.cors_origin,
             allow_net: args.allow_net,
             retry: RetrySchedule {

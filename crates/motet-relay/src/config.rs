@@ -21,6 +21,10 @@ pub struct Config {
     pub data: PathBuf,
     /// The address that the API listens on.
     pub listen: SocketAddr,
+    /// The certificate chain of the API, a PEM file that is read again when it changes. With `tls_key` the API is HTTPS.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, a PEM file that is read again when it changes.
+    pub tls_key: Option<PathBuf>,
     /// Origins whose scripts browsers allow to call the API; empty: none.
     pub cors_origins: Vec<CorsOrigin>,
     /// Networks that relay may deliver to, in addition to public addresses.
@@ -66,6 +70,8 @@ impl Config {
         Self {
             data,
             listen,
+            tls_cert: None,
+            tls_key: None,
             cors_origins: Vec::new(),
             allow_net: Vec::new(),
             retry: RetrySchedule::default(),
@@ -86,10 +92,21 @@ impl Config {
     /// # Errors
     /// [`StartError`] names the setting and what to do.
     pub fn check(&self) -> Result<(), StartError> {
-        match self.zero_duration() {
-            Some(setting) => Err(StartError::ZeroDuration { setting }),
-            None => Ok(()),
+        if let Some(setting) = self.zero_duration() {
+            return Err(StartError::ZeroDuration { setting });
         }
+        let (cert, key) = ("tls_cert", "tls_key");
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => Err(StartError::Incomplete { given: cert, missing: key }),
+            (None, Some(_)) => Err(StartError::Incomplete { given: key, missing: cert }),
+            (Some(_), Some(_)) | (None, None) => Ok(()),
+        }
+    }
+
+    /// Returns the files of the certificate of the API, if it has one.
+    pub(crate) fn certificate(&self) -> Option<CertificateFiles> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(CertificateFiles { certificate, key })
     }
 
     /// The first setting that is zero although no delivery could succeed with zero, or a task would never pause.
@@ -104,6 +121,13 @@ impl Config {
         ];
         above_zero.into_iter().find(|(_, duration)| duration.is_zero()).map(|(setting, _)| setting)
     }
+}
+
+/// The files of a certificate chain and its private key, as PEM.
+#[derive(Debug, Clone)]
+pub(crate) struct CertificateFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// An origin of scripts in browsers.

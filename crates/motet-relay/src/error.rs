@@ -29,6 +29,22 @@ pub enum StartError {
         /// The error of the operating system.
         source: Arc<io::Error>,
     },
+    /// The certificate of the API cannot be used.
+    #[error("cannot use {}: {why} (--tls-cert, --tls-key)", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// One of two settings is missing.
+    #[error("`{given}` is set without `{missing}`; set both or none")]
+    Incomplete {
+        /// The setting that is set.
+        given: &'static str,
+        /// The other setting.
+        missing: &'static str,
+    },
     /// The store was opened, but a read or a write failed.
     #[error("cannot use the store: {0}")]
     Store(String),

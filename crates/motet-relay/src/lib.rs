@@ -26,6 +26,7 @@
 //! - `import`: copies the applications of another system into a relay, as a client of `control`.
 //! - `config`, `error`: the settings as types, and the errors of the start, which know no other module.
 //! - `settings`: the command line, the environment and the file of settings.
+//! - `tls`: the certificate of the API.
 //! - `demo`: relay against a receiver that misbehaves.
 //!
 //! An event passes `api`, `store`, `dispatch` and `outbound`, and the outcome of an attempt goes back to the store.
@@ -53,6 +54,7 @@ mod relay;
 mod settings;
 mod signature;
 mod store;
+mod tls;
 
 pub use self::access::KeyScope;
 pub use self::cli::{

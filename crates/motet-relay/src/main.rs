@@ -87,6 +87,7 @@ fn serve(args: ServeArgs, settings: &Settings) -> ExitCode {
     let settings = settings.clone();
     app.run(async |app: &Root<MainError>| {
         let data = config.data.display().to_string();
+        let is_https = config.tls_cert.is_some();
         let relay = Relay::start(config, app).await?;
         let address = relay.address();
         if let Some(key) = relay.new_api_key() {
@@ -101,7 +102,8 @@ fn serve(args: ServeArgs, settings: &Settings) -> ExitCode {
                 let _ended = reload_on_request(requests, &scope, settings, reloader).await;
             });
         }
-        tracing::info!(%address, data, "relay is ready; the page is at http://{address}/");
+        let scheme = if is_https { "https" } else { "http" };
+        tracing::info!(%address, data, "relay is ready; the page is at {scheme}://{address}/");
         relay.serve(app).await
     })
 }

@@ -25,6 +25,7 @@ use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
 use crate::store::{Store, StoreError, StoreOptions, keep_keys_up};
+use crate::tls;
 
 /// The log has about 64 MiB at most; a slow disk writes it into the database within this time.
 pub(crate) const STORE_CLOSE: Duration = Duration::from_secs(10);
@@ -67,10 +68,14 @@ pub(crate) fn container(config: Config) -> Container {
         .health(|store| async move { store.health().await });
     c.try_provide(load_keys);
     c.provide(|| async { Readiness::new() }).health(|readiness| async move { accepts_events(&readiness) });
-    c.try_provide(|config: Arc<Config>, readiness: Arc<Readiness>| async move {
+    c.try_provide(|config: Arc<Config>, readiness: Arc<Readiness>, scope: Scope| async move {
         let server = Server::builder().name("api").readiness(&readiness).grace(HTTP_GRACE);
-        let server = server.max_connections(config.max_connections.get());
-        server.reserved_connections(HEALTH_CONNECTIONS).build()
+        let mut server = server.max_connections(config.max_connections.get());
+        if let Some(files) = config.certificate() {
+            server = server.tls(tls::server_config(files, &scope).await?);
+        }
+        let server = server.reserved_connections(HEALTH_CONNECTIONS);
+        Ok::<_, StartError>(server.build().expect("these settings are valid"))
     });
     c.try_provide(|config: Arc<Config>, guard: Arc<AddressGuard>, scope: Scope| async move {
         let (timeouts, kept) = (config.timeouts.clone(), config.in_flight.per_endpoint.get());

@@ -26,6 +26,7 @@ mod feed;
 mod full_disk;
 mod guard;
 mod harness;
+mod https;
 mod idempotency;
 mod import;
 mod keys;
