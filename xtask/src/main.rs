@@ -13,6 +13,7 @@ mod benchmarks;
 mod memory;
 mod parts;
 mod shell;
+mod soak;
 mod test_tools;
 mod tidy;
 
@@ -40,7 +41,7 @@ usage: cargo xtask COMMAND
 ";
 
 /// The parts of `verify`, quick ones first.
-const PARTS: [Part; 15] = [
+const PARTS: [Part; 17] = [
     Part {
         name: "policy",
         what: "dependencies: licences, sources, bans; clippy of the benches",
@@ -63,6 +64,16 @@ const PARTS: [Part; 15] = [
         name: "relay",
         what: "relay, optimised: 200 rounds of kill -9, 20 000 proptest cases",
         run: relay,
+    },
+    Part {
+        name: "kill",
+        what: "relay: 200 rounds of kill -9 during retention, and 200 during erasures",
+        run: kills,
+    },
+    Part {
+        name: "soak",
+        what: "relay: 10 minutes at 2 000 events/s with a retention of a minute",
+        run: soak::check,
     },
     Part {
         name: "requests",
@@ -301,6 +312,12 @@ fn relay() -> Result<(), String> {
     run(optimised_tests(&["--package", "motet-relay"])
         .env("PROPTEST_CASES", MANY)
         .env("RELAY_TEST_KILL_ROUNDS", "200"))
+}
+
+/// `kill -9` while rows are deleted.
+fn kills() -> Result<(), String> {
+    let tests = ["--package", "motet-relay", "--test", "it", "kills::"];
+    run(optimised_tests(&tests).env("MOTET_TEST_DELETION_KILLS", "200"))
 }
 
 /// Generated test cases per operation of the API.

@@ -12,7 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::access::KeyScope;
 use crate::config::{
-    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, RetrySchedule, TenantQuotas, Timeouts,
+    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule, TenantQuotas,
+    Timeouts,
 };
 use crate::control::{CommandError, ControlTarget};
 use crate::demo::DemoOptions;
@@ -44,6 +45,10 @@ pub enum Command {
     Import(ImportArgs),
     /// Check and show the settings of `serve`, with the same options, environment and file
     Config(ConfigArgs),
+    /// Show what retention would delete now, of a running or a stopped relay
+    Retention(RetentionArgs),
+    /// Erase an event, the data of all events of a tenant, or a tenant, of a running or a stopped relay
+    Erase(EraseArgs),
     /// Replaced by `key`
     #[command(hide = true)]
     RotateKey(RemovedArgs),
@@ -204,6 +209,21 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 
+    /// How long the data of finished events is kept, such as 30d or 12h; 0: as long as their rows. The policy of a tenant
+    /// overrides it
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_keep)]
+    payload_keep: Keep,
+
+    /// How long finished events are kept with their deliveries and attempts, such as 90d; 0: forever. The policy of a
+    /// tenant overrides it
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = parse_keep)]
+    rows_keep: Keep,
+
+    /// Delete the oldest finished events while the database is larger than this; at most nine tenths of
+    /// --max-store-bytes. Default: no limit
+    #[arg(long, value_name = "BYTES")]
+    max_bytes: Option<u64>,
+
     /// How long a shutdown waits for deliveries in flight; unfinished deliveries are due at the next start
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = parse_seconds)]
     shutdown_grace: Duration,
@@ -249,6 +269,11 @@ impl From<ServeArgs> for Config {
             feeds: Feeds { max_open: args.max_feeds, keep_alive: args.feed_keep_alive },
             max_connections: args.max_connections,
             max_store_bytes: args.max_store_bytes,
+            retention: Some(Retention {
+                payload_keep: args.payload_keep.0,
+                rows_keep: args.rows_keep.0,
+                max_bytes: args.max_bytes,
+            }),
             shutdown_grace: args.shutdown_grace,
             ..Self::new(args.data, args.listen)
         }
@@ -415,6 +440,151 @@ impl RevokeKeyArgs {
     }
 }
 
+/// Options of `retention`.
+#[derive(Debug, Clone, Args)]
+pub struct RetentionArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// Show what would be deleted, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Show what would be deleted with this time in place of relay's --payload-keep
+    #[arg(long, value_name = "TIME", value_parser = parse_keep)]
+    payload_keep: Option<Keep>,
+
+    /// Show what would be deleted with this time in place of relay's --rows-keep
+    #[arg(long, value_name = "TIME", value_parser = parse_keep)]
+    rows_keep: Option<Keep>,
+
+    /// Show what would be deleted with this size in place of relay's --max-bytes
+    #[arg(long, value_name = "BYTES")]
+    max_bytes: Option<u64>,
+
+    /// Print the plan as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl RetentionArgs {
+    /// Returns the parameters of the request.
+    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
+        let seconds = |keep: Option<Keep>| keep.map(|Keep(keep)| keep.map_or(0, |keep| keep.as_secs()));
+        let given = [
+            ("payload_keep_s", seconds(self.payload_keep)),
+            ("rows_keep_s", seconds(self.rows_keep)),
+            ("max_bytes", self.max_bytes),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some((name, value?.to_string()))).collect()
+    }
+}
+
+/// Options of `erase`.
+#[derive(Debug, Clone, Args)]
+pub struct EraseArgs {
+    #[command(subcommand)]
+    action: EraseAction,
+}
+
+/// The objects that can be erased.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum EraseAction {
+    /// Erase the data of an event, its uid and the responses to its attempts
+    Event(EraseEventArgs),
+    /// Erase a tenant with all that it owns
+    Tenant(EraseTenantArgs),
+    /// Erase the data of all events of a tenant, their uids and the responses to their attempts
+    Payloads(ErasePayloadsArgs),
+}
+
+/// Options of `erase event`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EraseEventArgs {
+    /// Id of the event
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// Tenant of the event
+    #[arg(long, value_name = "TENANT", default_value = "default")]
+    pub(crate) tenant: String,
+
+    #[command(flatten)]
+    confirmed: ConfirmArgs,
+}
+
+/// Options of `erase tenant`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EraseTenantArgs {
+    /// Id of the tenant
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    #[command(flatten)]
+    confirmed: ConfirmArgs,
+}
+
+/// Options of `erase payloads`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ErasePayloadsArgs {
+    /// Tenant of the events
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: String,
+
+    #[command(flatten)]
+    confirmed: ConfirmArgs,
+}
+
+/// The relay of an erasure, and its confirmation.
+#[derive(Debug, Clone, Args)]
+struct ConfirmArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+
+    /// Erase without a question
+    #[arg(long)]
+    yes: bool,
+}
+
+impl EraseArgs {
+    pub(crate) const fn action(&self) -> &EraseAction {
+        &self.action
+    }
+
+    const fn confirmed(&self) -> &ConfirmArgs {
+        match &self.action {
+            EraseAction::Event(EraseEventArgs { confirmed, .. })
+            | EraseAction::Tenant(EraseTenantArgs { confirmed, .. })
+            | EraseAction::Payloads(ErasePayloadsArgs { confirmed, .. }) => confirmed,
+        }
+    }
+
+    pub(crate) const fn control(&self) -> &ControlArgs {
+        &self.confirmed().control
+    }
+
+    /// Returns `true` if the command must not ask.
+    #[must_use]
+    pub const fn is_confirmed(&self) -> bool {
+        self.confirmed().yes
+    }
+
+    /// Returns the question to ask before the erasure.
+    #[must_use]
+    pub fn question(&self) -> String {
+        let what = match &self.action {
+            EraseAction::Event(args) => {
+                format!("the data of the event {} of the tenant {}", args.id, args.tenant)
+            }
+            EraseAction::Tenant(args) => {
+                format!("the tenant {} with its endpoints, events and keys", args.id)
+            }
+            EraseAction::Payloads(args) => format!("the data of all events of the tenant {}", args.tenant),
+        };
+        format!("This erases {what}. It cannot be undone. Write yes to continue: ")
+    }
+}
+
 /// Options of `import`.
 #[derive(Debug, Clone, Args)]
 pub struct ImportArgs {
@@ -523,14 +693,40 @@ fn parse_expiry(text: &str) -> Result<KeyExpiry, String> {
     if text.parse::<jiff::Timestamp>().is_ok() {
         return Ok(KeyExpiry::At(text.to_owned()));
     }
-    let span =
-        text.parse::<jiff::Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
-    match span.map(|duration| u64::try_from(duration.as_secs())) {
-        Ok(Ok(seconds)) if seconds > 0 => Ok(KeyExpiry::In(seconds)),
+    match parse_span(text) {
+        Some(seconds) if seconds > 0 => Ok(KeyExpiry::In(seconds)),
         _ => {
             Err("write a time from now, such as 90d or 12h, or a time such as 2030-01-31T00:00:00Z"
                 .to_owned())
         }
+    }
+}
+
+/// Parses a time such as `90d` or `12h 30m` to seconds.
+fn parse_span(text: &str) -> Option<u64> {
+    let span = text.parse::<jiff::Span>().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    u64::try_from(duration.as_secs()).ok()
+}
+
+/// How long something is kept; `None` is forever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Keep(Option<Duration>);
+
+/// Longer times are not needed, and their sums with calendar times stay small.
+const LONGEST_KEEP: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Parses how long something is kept.
+fn parse_keep(text: &str) -> Result<Keep, String> {
+    if text == "0" {
+        return Ok(Keep(None));
+    }
+    match parse_span(text).map(Duration::from_secs) {
+        Some(Duration::ZERO) | None => Err("write a time such as 30d or 12h, or 0 forever".to_owned()),
+        Some(keep) if keep > LONGEST_KEEP => {
+            Err("must be at most 100 years (36500d); 0 is forever".to_owned())
+        }
+        Some(keep) => Ok(Keep(Some(keep))),
     }
 }
 
@@ -610,6 +806,10 @@ mod tests {
             &["--retry-base", "NaN"],
             &["--retry-cap", "1e12"],
             &["--in-flight", "0"],
+            &["--rows-keep", "90"],
+            &["--rows-keep", "-1d"],
+            &["--payload-keep", "0s"],
+            &["--payload-keep", "36501d"],
             &["demo", "--events", "0"],
             &["serve", "--no-such-option"],
             &["key"],
@@ -623,6 +823,20 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from([&["motet-relay"], args].concat()).is_err(), "{args:?}");
         }
+    }
+
+    #[test]
+    fn retention_takes_times_and_zero_for_ever() {
+        let retention = |args: &[&str]| config(args).retention.unwrap();
+        let day = Duration::from_secs(86_400);
+        let given = retention(&["--payload-keep", "12h 30m", "--rows-keep", "0", "--max-bytes", "9"]);
+        let expected = Retention {
+            payload_keep: Some(Duration::from_secs(45_000)),
+            rows_keep: None,
+            max_bytes: Some(9),
+        };
+        assert_eq!(given, expected);
+        assert_eq!(retention(&["--rows-keep", "400d"]).rows_keep, Some(400 * day));
     }
 
     #[test]

@@ -24,11 +24,32 @@ pub(crate) struct Clock {
     /// The due time at the start.
     base: Arc<AtomicI64>,
     started: Instant,
+    /// How far tests have set the system's clock forward.
+    #[cfg(test)]
+    ahead: Arc<AtomicI64>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { base: Arc::new(AtomicI64::new(wall_now())), started: Instant::now() }
+        Self {
+            base: Arc::new(AtomicI64::new(wall_now())),
+            started: Instant::now(),
+            #[cfg(test)]
+            ahead: Arc::default(),
+        }
+    }
+
+    /// Advances the time, on both scales.
+    #[cfg(test)]
+    pub(crate) fn pass(&self, time: Duration) {
+        self.base.fetch_add(millis(time), Ordering::Relaxed);
+        self.set_system_clock(millis(time));
+    }
+
+    /// Sets the system's clock forward, or back.
+    #[cfg(test)]
+    pub(crate) fn set_system_clock(&self, by: Millis) {
+        self.ahead.fetch_add(by, Ordering::Relaxed);
     }
 
     /// Continues from a due time that an earlier process has reached. Returns `true` if the system's clock is behind
@@ -39,7 +60,7 @@ impl Clock {
 
     /// Continues from the system's clock, if that is no longer behind. Returns `true` in that case.
     pub(crate) fn catch_up(&self) -> bool {
-        let ahead = wall_now() - self.due_now();
+        let ahead = self.wall() - self.due_now();
         if ahead >= 0 {
             self.base.fetch_add(ahead, Ordering::Relaxed);
         }
@@ -48,14 +69,31 @@ impl Clock {
 
     /// Converts a due time to calendar time.
     pub(crate) fn to_calendar(&self, due: Millis) -> Millis {
-        let apart = self.due_now() - wall_now();
+        let apart = self.due_now() - self.wall();
         // A smaller difference is the time between the two readings, or a clock that is being slewed.
         if apart.abs() < 1_000 { due } else { due.saturating_sub(apart) }
     }
 
     /// The current calendar time, for signatures and for people.
     pub(crate) fn wall(&self) -> Millis {
-        wall_now()
+        wall_now() + self.ahead()
+    }
+
+    #[cfg(test)]
+    fn ahead(&self) -> Millis {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    #[cfg(not(test))]
+    // Only tests set the system's clock.
+    const fn ahead(&self) -> Millis {
+        0
+    }
+
+    /// The time by which retention deletes: calendar time, but never later than the time that has passed since the start. A
+    /// system clock that is set forward by mistake deletes nothing.
+    pub(crate) fn retention_now(&self) -> Millis {
+        self.wall().min(self.due_now())
     }
 
     /// The current time on the scale of due times.

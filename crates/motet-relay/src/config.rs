@@ -2,6 +2,7 @@
 //!
 //! This module knows only `error`, so that every part can use its settings without an import circle.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub struct Config {
     /// Maximum size of the database file in bytes. relay refuses events with 503 when the file has reached it. `None`:
     /// the free space of the disk is the limit.
     pub max_store_bytes: Option<u64>,
+    /// How long finished events are kept. `None`: forever, also if the policy of a tenant sets a time.
+    pub retention: Option<Retention>,
     /// How long the shutdown waits for deliveries in flight: with zero it waits for none, with [`Duration::MAX`] for
     /// all.
     pub shutdown_grace: Duration,
@@ -83,6 +86,7 @@ impl Config {
             feeds: Feeds::default(),
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             max_store_bytes: None,
+            retention: Some(Retention::default()),
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }
     }
@@ -94,6 +98,9 @@ impl Config {
     pub fn check(&self) -> Result<(), StartError> {
         if let Some(setting) = self.zero_duration() {
             return Err(StartError::ZeroDuration { setting });
+        }
+        if let Some((max_bytes, max_store_bytes)) = self.conflicting_sizes() {
+            return Err(StartError::Sizes { max_bytes, max_store_bytes });
         }
         let (cert, key) = ("tls_cert", "tls_key");
         match (&self.tls_cert, &self.tls_key) {
@@ -121,6 +128,64 @@ impl Config {
         ];
         above_zero.into_iter().find(|(_, duration)| duration.is_zero()).map(|(setting, _)| setting)
     }
+
+    /// Returns both sizes if relay would refuse new events before it deletes old ones.
+    fn conflicting_sizes(&self) -> Option<(u64, u64)> {
+        let (max_bytes, limit) = self.retention.as_ref()?.max_bytes.zip(self.max_store_bytes)?;
+        (max_bytes > limit / 10 * 9 + limit % 10 * 9 / 10).then_some((max_bytes, limit))
+    }
+}
+
+/// How long the data and the rows of finished events are kept. Each of the two times applies to tenants whose own policy
+/// does not set it.
+///
+/// An event is finished when none of its deliveries is pending. Retention deletes no other event, however old it is.
+///
+/// # Defaults
+/// The data of events for 30 days, and their rows for 90 days; no limit of the size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// How long the data of an event, and the responses to its attempts, are kept. `None`: as long as its rows.
+    pub payload_keep: Option<Duration>,
+    /// How long an event is kept with its deliveries and attempts. `None`: forever.
+    pub rows_keep: Option<Duration>,
+    /// The oldest finished events are deleted while the database has more bytes than this. Must be at most nine tenths of
+    /// [`Config::max_store_bytes`], at which relay refuses new events. `None`: no limit.
+    pub max_bytes: Option<u64>,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for Retention {
+    fn default() -> Self {
+        let days = |days| Some(DAY.saturating_mul(days));
+        Self { payload_keep: days(30), rows_keep: days(90), max_bytes: None }
+    }
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { payload_keep, rows_keep, max_bytes } = self;
+        let shown = |keep: &Option<Duration>| keep.map_or_else(|| "forever".to_owned(), short_span);
+        let (payload, rows) = (shown(payload_keep), shown(rows_keep));
+        write!(f, "payload_keep {payload}, rows_keep {rows}, max_bytes ")?;
+        match max_bytes {
+            Some(bytes) => write!(f, "{bytes}"),
+            None => f.write_str("no limit"),
+        }
+    }
+}
+
+/// Writes a duration in the largest unit that divides it, as the options take it.
+pub(crate) fn short_span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds == 0 {
+        return format!("{} ms", duration.as_millis());
+    }
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let fits = units.into_iter().find(|(_, length)| seconds.is_multiple_of(*length));
+    let (unit, length) = fits.unwrap_or(("s", 1));
+    format!("{}{unit}", seconds / length)
 }
 
 /// The files of a certificate chain and its private key, as PEM.
@@ -333,6 +398,31 @@ impl Default for Feeds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn size_of_retention_is_at_most_nine_tenths_of_the_limit() {
+        let sizes = |max_bytes, max_store_bytes| {
+            let mut config = Config::new("unused".into(), "127.0.0.1:0".parse().unwrap());
+            config.retention = Some(Retention { max_bytes, ..Retention::default() });
+            config.max_store_bytes = max_store_bytes;
+            config.conflicting_sizes()
+        };
+        assert_eq!(sizes(Some(901), Some(1_000)), Some((901, 1_000)));
+        assert_eq!(sizes(Some(u64::MAX), Some(u64::MAX)), Some((u64::MAX, u64::MAX)));
+        for (max_bytes, limit) in [(Some(900), Some(1_000)), (Some(900), None), (None, Some(1)), (None, None)]
+        {
+            assert_eq!(sizes(max_bytes, limit), None);
+        }
+    }
+
+    #[test]
+    fn retention_is_shown_as_the_options_take_it() {
+        assert_eq!(Retention::default().to_string(), "payload_keep 30d, rows_keep 90d, max_bytes no limit");
+        let odd =
+            Retention { payload_keep: Some(Duration::from_secs(90)), rows_keep: None, max_bytes: Some(7) };
+        assert_eq!(odd.to_string(), "payload_keep 90s, rows_keep forever, max_bytes 7");
+        assert_eq!(short_span(Duration::from_secs(7_200)), "2h");
+    }
 
     #[test]
     fn origins_are_read_as_browsers_write_them() {

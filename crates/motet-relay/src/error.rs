@@ -63,6 +63,17 @@ pub enum StartError {
         /// The field of [`Config`](crate::Config).
         setting: &'static str,
     },
+    /// Retention would delete old events only after relay has begun to refuse new ones.
+    #[error(
+        "--max-bytes is {max_bytes}, and --max-store-bytes is {max_store_bytes}; set --max-bytes to at most nine tenths of \
+         --max-store-bytes, so that old events are deleted before new ones are refused"
+    )]
+    Sizes {
+        /// [`Retention::max_bytes`](crate::Retention::max_bytes).
+        max_bytes: u64,
+        /// [`Config::max_store_bytes`](crate::Config::max_store_bytes).
+        max_store_bytes: u64,
+    },
     /// A part did not start for another reason: a bug, or the program was asked to stop during the start.
     #[error("a part of relay did not start")]
     Part(#[source] Arc<container::StartError>),

@@ -1,4 +1,4 @@
-//! Public identifiers: `evt_`, `dlv_`, `ep_`, `atmpt_` and `rpl_`, made from the store's id and a persisted counter.
+//! Public identifiers: `evt_`, `dlv_`, `ep_`, `atmpt_`, `rpl_` and `ers_`, made from the store's id and a persisted counter.
 
 use std::fmt;
 
@@ -12,14 +12,22 @@ pub(crate) enum IdKind {
     /// Only in cursors: callers choose the ids of tenants.
     Tenant,
     Replay,
+    Erasure,
 }
 
 /// A path under `/api/v1` may name an event by this prefix.
 const MESSAGE_PREFIX: &str = "msg_";
 
 impl IdKind {
-    const ALL: [Self; 6] =
-        [Self::Event, Self::Delivery, Self::Endpoint, Self::Attempt, Self::Tenant, Self::Replay];
+    const ALL: [Self; 7] = [
+        Self::Event,
+        Self::Delivery,
+        Self::Endpoint,
+        Self::Attempt,
+        Self::Tenant,
+        Self::Replay,
+        Self::Erasure,
+    ];
 
     const fn prefix(self) -> &'static str {
         match self {
@@ -29,6 +37,7 @@ impl IdKind {
             Self::Attempt => "atmpt_",
             Self::Tenant => "app_",
             Self::Replay => "rpl_",
+            Self::Erasure => "ers_",
         }
     }
 }

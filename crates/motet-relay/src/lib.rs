@@ -58,12 +58,14 @@ mod tls;
 
 pub use self::access::KeyScope;
 pub use self::cli::{
-    Cli, Command, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, LogFormat, RemovedArgs, ServeArgs,
+    Cli, Command, ConfigArgs, DemoArgs, EraseArgs, ImportArgs, KeyArgs, LogFormat, RemovedArgs,
+    RetentionArgs, ServeArgs,
 };
 pub use self::config::{
-    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, RetrySchedule, TenantQuotas, Timeouts,
+    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule, TenantQuotas,
+    Timeouts,
 };
-pub use self::control::{CommandError, run_key_command};
+pub use self::control::{CommandError, run_erase_command, run_key_command, run_retention_command};
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::error::{OpenError, RunError, StartError};
 pub use self::guard::{AddressGuard, BlockedAddressError};

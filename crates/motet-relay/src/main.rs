@@ -15,9 +15,10 @@ use motet::App;
 use motet::run::Root;
 use motet::task::{Nursery, ReasonKind, Scope};
 use motet_relay::{
-    Cli, Command, CommandLine, Config, ConfigArgs, DemoArgs, ImportArgs, KeyArgs, LogFormat, Relay,
-    ServeArgs, Settings, SettingsError, reload_on_request, run_config_command, run_demo, run_import_command,
-    run_key_command, start_log,
+    Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, EraseArgs, ImportArgs, KeyArgs,
+    LogFormat, Relay, RetentionArgs, ServeArgs, Settings, SettingsError, reload_on_request,
+    run_config_command, run_demo, run_erase_command, run_import_command, run_key_command,
+    run_retention_command, start_log,
 };
 
 /// An error that ends the program; it is printed with its causes.
@@ -44,7 +45,11 @@ fn main() -> ExitCode {
     };
     let default = match command {
         Command::Serve(_) => "info",
-        Command::Key(_) | Command::Import(_) | Command::Config(_) => "warn",
+        Command::Key(_)
+        | Command::Import(_)
+        | Command::Config(_)
+        | Command::Retention(_)
+        | Command::Erase(_) => "warn",
         Command::Demo(_) | Command::RotateKey(_) => "error",
     };
     start_log(filter, default, format);
@@ -56,6 +61,8 @@ fn main() -> ExitCode {
         Command::Key(args) => key(&args),
         Command::Import(args) => import(&args),
         Command::Config(args) => config(args, &settings),
+        Command::Retention(args) => retention(&args),
+        Command::Erase(args) => erase(&args),
         Command::RotateKey(_) => rotate_key(),
     }
 }
@@ -150,6 +157,34 @@ fn usage(error: &SettingsError) -> ExitCode {
     // If standard error is closed, the exit code remains.
     let _ = writeln!(std::io::stderr(), "{text}");
     ExitCode::from(USAGE)
+}
+
+fn retention(args: &RetentionArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| Ok(run_retention_command(args, write_out).await?))
+}
+
+fn erase(args: &EraseArgs) -> ExitCode {
+    let confirmed = confirm(args);
+    motet::run(async |_: &Nursery<MainError>| {
+        if !confirmed? {
+            return Err(CommandError::NotConfirmed.into());
+        }
+        Ok(run_erase_command(args, write_out).await?)
+    })
+}
+
+/// Requests a confirmation on the terminal, unless the command line has it. Without a terminal nothing is confirmed.
+fn confirm(args: &EraseArgs) -> Result<bool, MainError> {
+    if args.is_confirmed() {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print(&args.question())?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
 }
 
 fn rotate_key() -> ExitCode {

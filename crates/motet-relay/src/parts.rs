@@ -131,6 +131,7 @@ async fn open_store(config: Arc<Config>, scope: Scope) -> Result<Store, StartErr
     let options = StoreOptions {
         directory: config.data.clone(),
         max_bytes: config.max_store_bytes,
+        retention: config.retention.clone(),
         longest_delay: config.retry.cap,
         auto_disable: config.auto_disable.clone(),
         tenant_quotas: config.tenant_quotas.clone(),

@@ -60,6 +60,10 @@ impl Relay {
     pub async fn start<E: Send + 'static>(config: Config, app: &Root<E>) -> Result<Self, StartError> {
         config.check()?;
         raise_open_files();
+        match &config.retention {
+            Some(retention) => tracing::info!("retention of finished events: {retention}"),
+            None => tracing::info!("no retention: finished events are kept forever"),
+        }
         for net in &config.allow_net {
             tracing::warn!(%net, "deliveries to this network are allowed in addition to public addresses");
         }

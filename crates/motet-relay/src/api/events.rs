@@ -27,7 +27,7 @@ use super::views::{EventView, ListItem, Visible};
 use crate::ids::{IdKind, Ids};
 use crate::json;
 use crate::pattern::EventType;
-use crate::store::{EventName, EventRow, MAX_WEIGHT, NewEvent, Published, TenantSeq, Unreadable};
+use crate::store::{ErasedUid, EventName, EventRow, MAX_WEIGHT, NewEvent, Published, TenantSeq, Unreadable};
 
 pub(super) const NDJSON: &str = "application/x-ndjson";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -402,7 +402,7 @@ pub(super) async fn erase(
 ) -> Result<StatusCode, Problem> {
     let unknown = || Problem::not_found("event", &id);
     let seq = api.store.ids().parse(IdKind::Event, &id).ok_or_else(unknown)?;
-    match api.store.erase_events(tenant.seq, vec![EventName::Seq(seq)]).await?.first() {
+    match api.store.erase_events(tenant.seq, vec![EventName::Seq(seq)], ErasedUid::Erased).await?.first() {
         Some(true) => Ok(StatusCode::NO_CONTENT),
         _ => Err(unknown()),
     }

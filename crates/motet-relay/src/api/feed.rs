@@ -30,7 +30,7 @@ use super::views::{EventView, Visible};
 use crate::clock::rfc3339;
 use crate::config::Feeds;
 use crate::ids::{IdKind, Ids};
-use crate::store::{EventRow, EventSource, FeedEvent, Follower, StoreError, TenantSeq};
+use crate::store::{EventRow, EventSource, FeedEvent, FollowRefusal, Follower, StoreError, TenantSeq};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -126,7 +126,8 @@ pub(super) async fn open(
     if stop.is_cancelled() {
         return Err(Problem::unavailable("relay is shutting down"));
     }
-    let follower = api.store.follow(tenant, last, patterns).await?.ok_or_else(|| gone(&headers))?;
+    let follower = api.store.follow(tenant, last, patterns).await?;
+    let follower = follower.map_err(|refusal| gone(ids, &headers, refusal))?;
     let keep_alive = api.feeds.keep_alive;
     let visible = Visible::from(&sender);
     let feed = Feed { api, tenant, visible, follower, last_sent: None, keep_alive, _slot: slot };
@@ -146,15 +147,26 @@ fn last_event_id(ids: Ids, headers: &HeaderMap) -> Result<Option<i64>, Problem> 
     })
 }
 
-fn gone(headers: &HeaderMap) -> Problem {
-    Problem::new(
-        StatusCode::GONE,
-        format!(
-            "the event of the Last-Event-ID {:?} is not stored, so what came after it may be missing too; leave the \
-             header out for the events to come, and look at /v1/events for those that are stored",
-            headers.get(LAST_EVENT_ID).map_or("", |id| id.to_str().unwrap_or_default())
+fn gone(ids: Ids, headers: &HeaderMap, refusal: FollowRefusal) -> Problem {
+    let last = headers.get(LAST_EVENT_ID).map_or("", |id| id.to_str().unwrap_or_default());
+    let (why, oldest) = match refusal {
+        FollowRefusal::Unknown => (
+            format!(
+                "the event of the Last-Event-ID {last:?} is not stored, so what came after it may be missing too"
+            ),
+            None,
         ),
-    )
+        FollowRefusal::Deleted { oldest } => (
+            format!("events after the Last-Event-ID {last:?} were deleted by retention"),
+            oldest.map(|oldest| ids.format(IdKind::Event, oldest)),
+        ),
+    };
+    let stored =
+        oldest.as_ref().map_or_else(String::new, |oldest| format!("; the oldest stored event is {oldest}"));
+    let detail = format!(
+        "{why}{stored}; leave the header out for the events to come, and look at /v1/events for those that are stored"
+    );
+    Problem { oldest_id: oldest, ..Problem::new(StatusCode::GONE, detail) }
 }
 
 struct Feed {

@@ -215,6 +215,9 @@ async fn render(api: &ApiState) -> Result<Rendered, StoreError> {
     metrics::gauge!("relay_dead").set(sum(|backlog| backlog.dead) as f64);
     let overdue = backlogs.iter().map(|(_, backlog)| backlog.overdue).max().unwrap_or(0);
     metrics::gauge!("relay_overdue_seconds").set(overdue as f64 / 1_000.0);
+    let (oldest, lag) = api.store.retention_ages().await?;
+    metrics::gauge!("relay_oldest_event_seconds").set(oldest.unwrap_or(0.0));
+    metrics::gauge!("relay_retention_lag_seconds").set(lag);
     let log = motet::run::stderr_stats();
     metrics::counter!("relay_log_lines_lost_total", "reason" => "overflowed").absolute(log.overflowed);
     metrics::counter!("relay_log_lines_lost_total", "reason" => "failed").absolute(log.failed);

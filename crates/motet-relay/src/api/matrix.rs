@@ -31,6 +31,7 @@ enum Named {
     Endpoint,
     Key,
     Replay,
+    Erasure,
 }
 
 /// The scope that a row must have, and a request that succeeds with it.
@@ -47,6 +48,8 @@ fn expected(row: &RouteRow) -> Expected {
         ("GET", "/events" | "/events/feed" | "/endpoints" | "/deliveries" | "/dead-letters" | "/replays") => {
             (Read, Named::Nothing, Value::Null)
         }
+        ("POST", "/events/erase") => (Manage, Named::Nothing, Value::Null),
+        ("GET", "/erasures/{id}") => (Read, Named::Erasure, Value::Null),
         ("POST", "/replays") => (Replay, Named::Nothing, json!({"mode": "failed"})),
         ("GET", "/replays/{id}") => (Read, Named::Replay, Value::Null),
         ("POST", "/replays/{id}/cancel") => (Replay, Named::Replay, Value::Null),
@@ -67,14 +70,16 @@ fn expected(row: &RouteRow) -> Expected {
         ("POST", "/deliveries/{id}/resend") => (Replay, Named::Delivery, Value::Null),
         ("POST", "/dead-letters/redrive") => (Replay, Named::Nothing, json!({})),
         ("POST", "/keys") => (Admin, Named::Nothing, json!({"scopes": ["read"]})),
-        ("GET", "/keys" | "/tenants" | "") | ("DELETE", "") => (Admin, Named::Nothing, Value::Null),
+        ("GET", "/keys" | "/tenants" | "/retention" | "") | ("DELETE", "") => {
+            (Admin, Named::Nothing, Value::Null)
+        }
         ("DELETE", "/keys/{id}") => (Admin, Named::Key, Value::Null),
         ("POST", "/pause" | "/resume") => (Admin, Named::Nothing, Value::Null),
         ("PUT" | "PATCH", "") => (Admin, Named::Nothing, json!({"name": "n"})),
         (method, path) => panic!("the matrix has no entry for {method} {path}: add one to `expected`"),
     };
     let is_of_relay = match path {
-        "/tenants" | "/pause" | "/resume" => true,
+        "/tenants" | "/pause" | "/resume" | "/retention" => true,
         "" => row.method != Method::GET,
         _ => false,
     };
@@ -204,6 +209,7 @@ impl World {
                 assert!(status.is_success(), "{cancel}: {status} {text}");
                 replay
             }
+            Named::Erasure => id(self.make(&format!("{of}/events/erase"), Value::Null).await),
             Named::Key => id(self.make("/v1/keys", json!({"scopes": ["read"], "tenant": tenant})).await),
         }
     }
@@ -233,6 +239,11 @@ impl World {
 fn all_but(scope: KeyScope) -> Vec<KeyScope> {
     let is_other = |other: &KeyScope| *other != scope && *other != Admin;
     KeyScope::ALL.into_iter().filter(is_other).collect()
+}
+
+/// Returns `true` if a key of all tenants reaches the resource of every tenant by the same path.
+fn is_of_any_tenant(named: Named) -> bool {
+    matches!(named, Named::Key | Named::Erasure)
 }
 
 /// Returns `true` if the row has the tenant in its path.
@@ -307,7 +318,7 @@ fn key_of_one_tenant_reaches_no_other_tenant_by_any_route() {
             let (status, text) = world.request(row, Some(&unscoped), "globex", "globex").await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{case} in its own tenant without {scope}: {text}");
             for key in [&world.key(&[scope], Some("globex"), None).await, &world.admin] {
-                if named != Named::Nothing && !(named == Named::Key && key == &world.admin) {
+                if named != Named::Nothing && !(is_of_any_tenant(named) && key == &world.admin) {
                     // The resource of another tenant than the one in the path, or than that of the key.
                     let (status, text) = world.request(row, Some(key), "globex", "acme").await;
                     assert_eq!(status, StatusCode::NOT_FOUND, "{case} with a foreign resource: {text}");

@@ -9,6 +9,7 @@ mod cors;
 mod deliveries;
 mod drain;
 mod endpoints;
+mod erasures;
 mod events;
 mod extract;
 mod feed;
@@ -29,6 +30,7 @@ mod pause;
 mod problem;
 mod replays;
 mod request_id;
+mod retention;
 mod routes;
 mod secrets;
 mod shares;
@@ -94,6 +96,8 @@ fn v1(feed: FeedState) -> RouteTable {
             "/events/feed",
             Methods::new().get(Read, feed::open, docs::follow_events()).with_state(feed),
         )
+        .of_tenant("/events/erase", Methods::new().post(Manage, erasures::begin, docs::erase_events()))
+        .route("/erasures/{id}", Methods::new().get(Read, erasures::read, docs::read_erasure()))
         .of_tenant("/events/{id}", Methods::new().get(Read, events::read, docs::read_event()))
         .of_tenant("/events/{id}/data", Methods::new().delete(Manage, events::erase, docs::erase_event()))
         .of_tenant(
@@ -172,6 +176,7 @@ fn v1(feed: FeedState) -> RouteTable {
             ),
         )
         .route("/keys/{id}", Methods::new().delete(Admin, keys::revoke, docs::revoke_key()))
+        .route("/retention", Methods::new().get(all_tenants(Admin), retention::read, docs::read_retention()))
         .route("/pause", Methods::new().post(all_tenants(Admin), pause::pause, docs::pause_all()))
         .route("/resume", Methods::new().post(all_tenants(Admin), pause::resume, docs::resume_all()))
 }

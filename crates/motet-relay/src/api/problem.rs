@@ -19,6 +19,8 @@ pub(crate) struct Problem {
     pub(super) code: Option<&'static str>,
     /// When the same request may succeed, in seconds.
     pub(super) retry_after: Option<u64>,
+    /// The oldest event that is stored, if older ones were deleted.
+    pub(super) oldest_id: Option<String>,
 }
 
 /// A refused request (RFC 9457).
@@ -37,6 +39,9 @@ pub(super) struct ProblemBody<'a> {
     /// `quota_keys` or `replays_running`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// The id of the oldest event that is stored, if a feed cannot continue because older events were deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_id: Option<&'a str>,
     /// The `x-request-id` of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
@@ -44,7 +49,7 @@ pub(super) struct ProblemBody<'a> {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), code: None, retry_after: None }
+        Self { status, detail: detail.into(), code: None, retry_after: None, oldest_id: None }
     }
 
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
@@ -125,6 +130,7 @@ impl From<StoreError> for Problem {
             StoreError::Erased => {
                 Self { code: Some("erased"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
             }
+            StoreError::Overtaken => Self::new(StatusCode::GONE, error.to_string()),
             StoreError::TooManyReplays(_) => {
                 Self { code: Some("replays_running"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
             }
@@ -158,6 +164,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             code: self.code,
+            oldest_id: self.oldest_id.as_deref(),
             request_id: request_id::current(),
         };
         let mut response = (self.status, axum::Json(body)).into_response();

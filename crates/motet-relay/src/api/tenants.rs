@@ -93,6 +93,8 @@ impl TenantView {
 pub(super) struct DeletedTenant {
     /// Number of pending deliveries that end with the tenant.
     pending_deliveries: u64,
+    /// The id of the erasure, which has finished when no file of the store has data of the tenant any more.
+    erasure_id: String,
 }
 
 /// Creates a tenant, or replaces its fields.
@@ -161,9 +163,11 @@ pub(super) async fn delete(
     if tenant.seq == TenantSeq::DEFAULT {
         return Err(Problem::new(StatusCode::CONFLICT, format!("the tenant {id:?} cannot be deleted")));
     }
-    let pending_deliveries = api.store.delete_tenant(tenant.seq).await?.ok_or_else(|| unknown(&id))?;
+    let deleted = api.store.delete_tenant(tenant.seq).await?;
+    let (pending_deliveries, erasure) = deleted.ok_or_else(|| unknown(&id))?;
     tracing::info!(tenant = id, pending_deliveries, "a tenant was deleted");
-    Ok(JsonResponse(DeletedTenant { pending_deliveries }))
+    let erasure_id = api.store.ids().format(IdKind::Erasure, erasure);
+    Ok(JsonResponse(DeletedTenant { pending_deliveries, erasure_id }))
 }
 
 pub(super) async fn pause(

@@ -49,6 +49,12 @@ pub enum CommandError {
     /// A variable of the environment has the prefix of settings and names none.
     #[error("the environment is not valid: {0}")]
     UnknownVariable(Mistake),
+    /// The command deletes nothing itself.
+    #[error("relay deletes by itself while it serves; --dry-run shows what it would delete now")]
+    OnlyDryRun,
+    /// An erasure was not confirmed.
+    #[error("nothing was erased; answer yes, or confirm with --yes where no terminal is")]
+    NotConfirmed,
     /// No key was given for a server.
     #[error("--server needs an API key: set --key, or the environment variable RELAY_KEY")]
     NoKey,

@@ -6,8 +6,10 @@
 //! | a data directory of a stopped relay | the same routes in the command's own process, which has opened the store |
 //! | a server and a key | the server, with the rights of the key |
 
+mod erase;
 mod error;
 mod keys;
+mod retention;
 mod socket;
 mod table;
 
@@ -26,8 +28,10 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub use self::erase::run_erase_command;
 pub use self::error::CommandError;
 pub use self::keys::run_key_command;
+pub use self::retention::run_retention_command;
 pub(crate) use self::socket::ControlSocket;
 pub(crate) use self::table::{printable, table};
 use crate::api;
@@ -217,6 +221,8 @@ async fn open_store(scope: &Scope, directory: &Path) -> Result<MemoryConnector, 
     // The settings of `serve` are not known here: no due time may be moved to an earlier one.
     config.retry.cap = Duration::MAX;
     config.auto_disable.probe_every = Duration::MAX;
+    // And no event may be deleted because of another time than that of `serve`.
+    config.retention = None;
     let running = Arc::new(parts::container(config).start(scope).await?);
     let stop = CancelToken::new();
     let router = api::router(part(&running), running, scope, stop.clone());

@@ -1,19 +1,27 @@
-//! Erasure: the data of events and the responses to attempts are deleted, and their rows stay.
+//! Erasure of single events: the data of events and the responses to attempts are deleted, and their rows stay.
+//!
+//! The bytes are overwritten in the database, and the log, which has older copies of its pages, is emptied.
+//! [`erasures`](super::erasures) erases many events.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::deliveries::skip_pending;
-use super::events::{checksum_of_erased, find_uid};
+use super::events::find_uid;
+use super::retention::{Budget, erase_data, erase_responses};
 use super::writer::Tx;
-use super::{Store, StoreError, TenantSeq};
-use crate::clock::Millis;
+use super::{Store, StoreError, TenantSeq, scrub};
 
 /// The reason of a delivery whose event was erased before it was sent.
 pub(super) const ERASED: &str = "the event was erased";
 
-/// Maximum number of attempts of a delivery whose responses are erased: the latest. A delivery has fewer attempts unless it
-/// was resent very often.
-const MAX_ATTEMPTS: usize = 10_000;
+/// Whether the uid of an erased event is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErasedUid {
+    /// The uid still names the event.
+    Kept,
+    /// The uid may itself be personal data.
+    Erased,
+}
 
 /// An event that a caller names by its number or by its uid.
 #[derive(Debug, Clone)]
@@ -26,17 +34,21 @@ impl Store {
     /// Erases the data of events of the tenant, and the responses of receivers to them, in one commit. Their pending
     /// deliveries are skipped. Returns `true` for each event that the tenant has, also if it was erased before.
     ///
-    /// The bytes are overwritten in the database file; copies in its log last until the log is used again.
+    /// When it returns, the bytes are in no file of the store, unless a reader keeps the log from being emptied: then they
+    /// are gone soon afterwards.
     pub(crate) async fn erase_events(
         &self,
         tenant: TenantSeq,
         events: Vec<EventName>,
+        uid: ErasedUid,
     ) -> Result<Vec<bool>, StoreError> {
         // An event has a few rows for each of its endpoints.
-        self.write(events.len() * 4, move |tx| {
-            overwriting(tx, |tx| events.iter().map(|event| erase_event(tx, tenant, event)).collect())
-        })
-        .await
+        let erased = self.write(events.len() * 4, move |tx| {
+            overwriting(tx, |tx| events.iter().map(|event| erase_event(tx, tenant, event, uid)).collect())
+        });
+        let erased = erased.await?;
+        self.empty_log_soon().await;
+        Ok(erased)
     }
 
     /// Erases the response of a receiver to an attempt of the event. Returns `false` if there is no such attempt.
@@ -46,81 +58,99 @@ impl Store {
         event: i64,
         attempt: i64,
     ) -> Result<bool, StoreError> {
-        self.write(1, move |tx| {
+        let erased = self.write(1, move |tx| {
             overwriting(tx, |tx| {
                 let own = "SELECT 1 FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq
                      WHERE a.seq = ?3 AND a.tenant_seq = ?1 AND d.event_seq = ?2";
                 if !tx.connection.prepare_cached(own)?.exists(params![tenant, event, attempt])? {
                     return Ok(false);
                 }
-                erase_response(tx.connection, attempt)?;
+                let erase = "UPDATE attempts SET response = NULL WHERE seq = ?1";
+                tx.connection.prepare_cached(erase)?.execute([attempt])?;
                 Ok(true)
             })
-        })
-        .await
+        });
+        let erased = erased.await?;
+        self.empty_log_soon().await;
+        Ok(erased)
     }
 }
 
-/// Runs `work` with freed space overwritten by zeros.
-fn overwriting<T>(
+/// Runs `work` with freed space overwritten by zeros, and marks the log: it has copies from before.
+pub(super) fn overwriting<T>(
     tx: &mut Tx<'_>,
     work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     // The pragma returns its new value as a row.
     let set = |connection: &Connection, sql| connection.query_row(sql, [], |_| Ok(()));
     set(tx.connection, "PRAGMA secure_delete = ON")?;
-    let done = work(tx);
-    set(tx.connection, "PRAGMA secure_delete = OFF")?;
+    let done = work(tx).and_then(|done| scrub::mark(tx.connection).map(|()| done));
+    set(tx.connection, "PRAGMA secure_delete = FAST")?;
     done
 }
 
-fn erase_event(tx: &mut Tx<'_>, tenant: TenantSeq, name: &EventName) -> Result<bool, StoreError> {
+fn erase_event(
+    tx: &mut Tx<'_>,
+    tenant: TenantSeq,
+    name: &EventName,
+    uid: ErasedUid,
+) -> Result<bool, StoreError> {
     let seq = match name {
         EventName::Seq(seq) => Some(*seq),
         EventName::Uid(uid) => find_uid(tx.connection, tenant, uid)?,
     };
     let Some(seq) = seq else { return Ok(false) };
-    let found: Option<(String, Millis, bool)> = tx
-        .connection
-        .prepare_cached(
-            "SELECT type, created_at, data IS NULL FROM events WHERE seq = ?1 AND tenant_seq = ?2",
-        )?
-        .query_row(params![seq, tenant], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((event_type, created_at, is_erased)) = found else { return Ok(false) };
-    if is_erased {
-        return Ok(true);
+    let own = "SELECT 1 FROM events WHERE seq = ?1 AND tenant_seq = ?2";
+    if !tx.connection.prepare_cached(own)?.exists(params![seq, tenant])? {
+        return Ok(false);
     }
-    tx.connection
-        .prepare_cached("UPDATE events SET data = NULL, checksum = ?2 WHERE seq = ?1")?
-        .execute(params![seq, checksum_of_erased(&event_type, created_at)])?;
-    // The followers in memory have the data.
-    tx.added.forget_all();
+    erase_stored(tx, seq, uid, &mut Budget::new(usize::MAX))?;
+    Ok(true)
+}
+
+/// Erases an event. Returns `false` if the budget was spent first; another call then continues.
+pub(super) fn erase_stored(
+    tx: &mut Tx<'_>,
+    event: i64,
+    uid: ErasedUid,
+    budget: &mut Budget,
+) -> Result<bool, StoreError> {
+    if budget.is_spent() {
+        return Ok(false);
+    }
+    // First: an attempt that ends during the erasure then stores no response.
+    if erase_data(tx, event)? {
+        budget.spend();
+    }
+    if uid == ErasedUid::Erased {
+        let erase = "UPDATE events SET uid = NULL WHERE seq = ?1 AND uid IS NOT NULL";
+        if tx.connection.prepare_cached(erase)?.execute([event])? == 1 {
+            // The followers in memory have it.
+            tx.added.forget(event);
+            budget.spend();
+        }
+    }
     let mut statement = tx.connection.prepare_cached(
         "SELECT seq, last_attempt FROM deliveries INDEXED BY deliveries_by_event WHERE event_seq = ?1",
     )?;
     let deliveries: Vec<(i64, Option<i64>)> =
-        statement.query_map([seq], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        statement.query_map([event], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (delivery, last_attempt) in deliveries {
-        skip_pending(tx, delivery, ERASED)?;
-        let mut next = last_attempt;
-        for _ in 0..MAX_ATTEMPTS {
-            let Some(attempt) = next else { break };
-            // A damaged row could name a later one.
-            next = erase_response(tx.connection, attempt)?.filter(|previous| *previous < attempt);
+        if budget.is_spent() {
+            return Ok(false);
+        }
+        if skip_pending(tx, delivery, ERASED)? {
+            budget.spend();
+        }
+        if !erase_responses(tx.connection, last_attempt, budget)? {
+            return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Erases the response to an attempt. Returns the attempt before it.
-fn erase_response(connection: &Connection, attempt: i64) -> Result<Option<i64>, StoreError> {
-    let erase = "UPDATE attempts SET response = NULL WHERE seq = ?1 RETURNING previous";
-    Ok(connection.prepare_cached(erase)?.query_row([attempt], |row| row.get(0)).optional()?.flatten())
-}
-
 #[cfg(test)]
-mod tests {
+pub(in crate::store) mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
@@ -142,7 +172,7 @@ mod tests {
     }
 
     async fn erase(store: &Store, event: i64) -> bool {
-        store.erase_events(TENANT, vec![EventName::Seq(event)]).await.unwrap()[0]
+        store.erase_events(TENANT, vec![EventName::Seq(event)], ErasedUid::Erased).await.unwrap()[0]
     }
 
     async fn states(store: &Store, event: i64) -> Vec<(DeliveryState, Option<String>)> {
@@ -158,6 +188,16 @@ mod tests {
         failed.attempt.response = Some("echo of the data".to_owned());
         store.record(failed).await.unwrap();
         due[0].delivery
+    }
+
+    /// Returns the texts that the database or its log contains.
+    pub(in crate::store) fn found_in<'t>(directory: &std::path::Path, texts: &[&'t str]) -> Vec<&'t str> {
+        let files = ["relay.db", "relay.db-wal"];
+        let bytes = files.map(|file| std::fs::read(directory.join(file)).unwrap_or_default());
+        let has = |text: &&&str| {
+            bytes.iter().any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+        };
+        texts.iter().filter(has).copied().collect()
     }
 
     #[tokio::test]
@@ -245,6 +285,58 @@ mod tests {
         })
         .await;
         assert_eq!(stored(), [false, false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn erased_event_leaves_no_bytes_in_a_file_of_an_open_store() {
+        let directory = tempfile::tempdir().unwrap();
+        with_store_in(directory.path(), AutoDisable::default(), async |store| {
+            let endpoint = endpoint(store).await;
+            let uid = Some("uid-of-a-person".to_owned());
+            let data = RawValue::from_string(format!("\"{}large secret\"", "x".repeat(50_000))).unwrap();
+            let Published::Accepted { event: seq, .. } =
+                published(store, TENANT, NewEvent { data, uid, ..event("a") }).await
+            else {
+                panic!("not accepted")
+            };
+            attempted(store, endpoint, DeliveryVerdict::Retry(0)).await;
+            publish(store, "\"kept\"").await;
+            let texts = ["large secret", "echo of the data", "uid-of-a-person", "kept"];
+            assert_eq!(found_in(directory.path(), &texts), texts, "in the log at least");
+            assert!(erase(store, seq).await);
+            assert_eq!(found_in(directory.path(), &texts), ["kept"]);
+            assert_eq!(store.event_with_uid(TENANT, "uid-of-a-person".to_owned()).await.unwrap(), None);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn erasure_whose_log_was_not_emptied_is_completed_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        with_store_in(directory.path(), AutoDisable::default(), async |store| {
+            let seq = publish(store, "\"a secret\"").await;
+            // The erasure, and a process that ends before the log is emptied.
+            store
+                .write(1, move |tx| {
+                    overwriting(tx, |tx| erase_stored(tx, seq, ErasedUid::Erased, &mut Budget::new(9)))
+                })
+                .await
+                .unwrap();
+            for file in ["relay.db", "relay.db-wal"] {
+                std::fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
+            }
+        })
+        .await;
+        assert_eq!(found_in(copy.path(), &["a secret"]), ["a secret"]);
+        with_store_in(copy.path(), AutoDisable::default(), async |store| {
+            store.empty_log().await;
+            assert_eq!(found_in(copy.path(), &["a secret"]), [""; 0]);
+            let marks = "SELECT count(*) FROM meta WHERE name = 'log_has_erased'";
+            let read = move |connection: &Connection| Ok(connection.query_row(marks, [], |row| row.get(0))?);
+            assert_eq!(store.shared.readers.read(read).await, Ok(0_i64));
+        })
+        .await;
     }
 
     #[tokio::test]

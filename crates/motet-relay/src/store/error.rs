@@ -30,8 +30,11 @@ pub(crate) enum StoreError {
     #[error("the tenant does not exist")]
     NoTenant,
     /// The data of the event was erased.
-    #[error("the event was erased, so it cannot be sent")]
+    #[error("the data of the event was erased, by a request or by retention, so it cannot be sent")]
     Erased,
+    /// A reader of the feed has fallen behind events that retention has deleted.
+    #[error("the next events were deleted by retention before this reader has read them")]
+    Overtaken,
     /// The tenant does not have the endpoint, or it was deleted.
     #[error("the endpoint does not exist")]
     NoEndpoint,

@@ -116,6 +116,7 @@ impl Store {
     ) -> Result<Vec<Published>, StoreError> {
         let weight = events.iter().map(|event| self.rows_of(tenant, event)).sum();
         let bytes = events.iter().map(|event| event.data.get().len()).sum();
+        let shortest = events.iter().filter_map(|event| event.keep_ms).min();
         let events: Vec<_> = events.into_iter().map(HashedEvent::new).collect();
         let published = self.write(weight, move |tx| {
             tx.space.check(tx.connection, bytes)?;
@@ -125,6 +126,9 @@ impl Store {
         if let Err(StoreError::Corrupt(_)) = published {
             // Helps the next call.
             self.rebuild_indexes_soon().await?;
+        }
+        if let Some(shortest) = shortest {
+            self.shared.retention.wake_before(self.clock().retention_now().saturating_add(shortest));
         }
         published
     }
@@ -383,7 +387,7 @@ pub(super) fn step_counters(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         // A counter that was never used has no row, and starts at 1.
         tx.connection.execute(
             "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN
-                 ('tenants', 'events', 'deliveries', 'endpoints', 'attempts', 'replays')",
+                 ('tenants', 'events', 'deliveries', 'endpoints', 'attempts', 'replays', 'erasures')",
             [random % LONGEST_STEP],
         )?;
         tx.stepped = true;

@@ -7,6 +7,7 @@ use tokio::task::coop::consume_budget;
 
 use super::damage::{Damage, end_of_damage, readable};
 use super::events::{COLUMNS, from_row, has_event, of_tenant};
+use super::retention::deleted_upto;
 use super::tail::{FeedEvent, MAX_AT_ONCE, TailRead, TailSubscription};
 use super::{Store, StoreError, TenantSeq, Unreadable};
 use crate::pattern::Pattern;
@@ -51,6 +52,15 @@ impl Selection {
     }
 }
 
+/// The reason why a reader cannot continue after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FollowRefusal {
+    /// The tenant has no such event, and retention has not deleted it.
+    Unknown,
+    /// Retention has deleted events after this one. `oldest` is the oldest event that is stored, if there is one.
+    Deleted { oldest: Option<i64> },
+}
+
 /// The next events, at least one.
 #[derive(Debug)]
 pub(crate) struct FollowedEvents {
@@ -66,32 +76,29 @@ pub(crate) enum EventSource {
 
 impl Store {
     /// Follows the events of a tenant, or of all tenants, after event `after`; `None` follows the events that are
-    /// published from now on. Returns `None` if the tenant has no event `after`.
+    /// published from now on. Refuses an event after which the reader would have a gap.
     pub(crate) async fn follow(
         &self,
         tenant: Option<TenantSeq>,
         after: Option<i64>,
         patterns: Option<Vec<Pattern>>,
-    ) -> Result<Option<Follower>, StoreError> {
+    ) -> Result<Result<Follower, FollowRefusal>, StoreError> {
         let subscription = Arc::clone(&self.shared.tail).follow();
         let (scanned, position) = match after {
             None => {
                 let newest = subscription.newest();
                 (newest, self.newest_of(tenant, newest).await?)
             }
-            // The position before the first event.
-            Some(0) => (0, 0),
-            Some(after) if self.has_event_to_follow(tenant, after).await? => (after, after),
-            Some(_) => return Ok(None),
+            Some(after) => {
+                let check = move |connection: &Connection| check_start(connection, tenant, after);
+                if let Err(refusal) = self.shared.feed_readers.read(check).await? {
+                    return Ok(Err(refusal));
+                }
+                (after, after)
+            }
         };
         let selection = Selection { tenant, patterns };
-        Ok(Some(Follower { store: self.clone(), subscription, selection, scanned, position }))
-    }
-
-    async fn has_event_to_follow(&self, tenant: Option<TenantSeq>, seq: i64) -> Result<bool, StoreError> {
-        let has = move |connection: &Connection| has_event(connection, tenant, seq);
-        // An event that cannot be read has an id as well, from which a client may continue.
-        Ok(readable(self.shared.feed_readers.read(has).await)?.unwrap_or(true))
+        Ok(Ok(Follower { store: self.clone(), subscription, selection, scanned, position }))
     }
 
     /// Returns the newest event of the tenant up to `newest`; 0 if there is none.
@@ -168,6 +175,24 @@ impl Follower {
     }
 }
 
+/// Checks that a reader can continue after an event; 0 is the position before the first event.
+fn check_start(
+    connection: &Connection,
+    tenant: Option<TenantSeq>,
+    after: i64,
+) -> Result<Result<(), FollowRefusal>, StoreError> {
+    let deleted = deleted_upto(connection, tenant)?;
+    if after < deleted {
+        let sql = format!("SELECT min(seq) FROM events {}", of_tenant(tenant));
+        let oldest = connection.prepare_cached(&sql)?.query_row([tenant], |row| row.get(0))?;
+        return Ok(Err(FollowRefusal::Deleted { oldest }));
+    }
+    // The event after which nothing was deleted may itself be deleted. An event that cannot be read has an id as well.
+    let is_known =
+        after == 0 || after == deleted || readable(has_event(connection, tenant, after))?.unwrap_or(true);
+    Ok(if is_known { Ok(()) } else { Err(FollowRefusal::Unknown) })
+}
+
 /// Events after a position.
 struct EventPage {
     events: Vec<Arc<FeedEvent>>,
@@ -184,6 +209,9 @@ fn page(
     selection: &Selection,
     mut page: EventPage,
 ) -> Result<EventPage, StoreError> {
+    if deleted_upto(connection, selection.tenant)? > page.upto {
+        return Err(StoreError::Overtaken);
+    }
     if let Err(why) = readable(read_page(connection, damage, selection, &mut page))? {
         damage.note(&why);
         // Continues after the rows that cannot be read.

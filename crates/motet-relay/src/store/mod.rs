@@ -16,6 +16,7 @@ mod damage;
 mod deliveries;
 mod endpoints;
 mod erasure;
+mod erasures;
 mod error;
 mod event_types;
 mod events;
@@ -28,10 +29,12 @@ mod policy;
 mod quotas;
 mod readers;
 mod replays;
+mod retention;
 mod rollups;
 mod routes;
 mod schema;
 mod schema_text;
+mod scrub;
 mod sessions;
 mod space;
 mod sqlite_log;
@@ -39,6 +42,7 @@ mod tail;
 mod tenant_names;
 mod tenants;
 mod upgrade;
+mod vacuum;
 mod wakes;
 mod writer;
 
@@ -64,11 +68,12 @@ pub(crate) use self::deliveries::{
 pub(crate) use self::endpoints::{
     Backlog, EndpointChange, EndpointKind, EndpointRow, NewEndpoint, UpdatedEndpoint,
 };
-pub(crate) use self::erasure::EventName;
+pub(crate) use self::erasure::{ErasedUid, EventName};
+pub(crate) use self::erasures::{ErasureKind, ErasureRow};
 pub(crate) use self::error::StoreError;
 pub(crate) use self::event_types::{EventTypeChange, EventTypePut, EventTypeRow, EventTypeWrite};
 pub(crate) use self::events::{EventRow, NewEvent, Published};
-pub(crate) use self::follow::{EventSource, Follower};
+pub(crate) use self::follow::{EventSource, FollowRefusal, Follower};
 pub(crate) use self::keys::{
     Creator, KeyHash, KeyRefusal, KeyRevocation, KeyRing, KeyRow, NewKey, ValidKey, hash_key, keep_keys_up,
 };
@@ -87,7 +92,10 @@ pub(crate) use self::replays::{
     Cancelled, MissedEvents, NewReplay, PlannedPart, ReplayFilter, ReplayLimits, ReplayMode, ReplayPart,
     ReplayPartRow, ReplayPlan, ReplayRow, ReplayState, ReplayStep, ReplayWake,
 };
+use self::retention::RetentionSignal;
+pub(crate) use self::retention::{KeepTimes, RetentionPlan, TenantRetention};
 pub(crate) use self::rollups::EndpointStats;
+use self::scrub::LogScrub;
 pub(crate) use self::sessions::NewSession;
 use self::space::StoreSpace;
 use self::tail::EventTail;
@@ -99,7 +107,7 @@ pub(crate) use self::wakes::{EndpointWake, Wake};
 pub(crate) use self::writer::MAX_WEIGHT;
 use self::writer::{CommitListeners, Tx, Writer};
 use crate::clock::{Clock, millis};
-use crate::config::{AutoDisable, TenantQuotas};
+use crate::config::{AutoDisable, Retention, TenantQuotas};
 use crate::error::OpenError;
 use crate::ids::Ids;
 
@@ -110,6 +118,8 @@ pub(crate) struct StoreOptions {
     pub(crate) directory: PathBuf,
     /// Maximum size of the database file. When it is reached, only new events are refused.
     pub(crate) max_bytes: Option<u64>,
+    /// How long finished events are kept. `None`: nothing is deleted.
+    pub(crate) retention: Option<Retention>,
     /// Upper bound of a due time at the start, counted from now. It limits the effect of a clock that jumped between
     /// two runs.
     pub(crate) longest_delay: Duration,
@@ -144,6 +154,12 @@ struct StoreShared {
     keys: Arc<KeyRing>,
     backlogs: Arc<Backlogs>,
     replays: Arc<ReplaySignal>,
+    retention: Arc<RetentionSignal>,
+    /// The settings of retention, for its plan.
+    retention_settings: Option<Retention>,
+    scrub: LogScrub,
+    /// Notified when an erasure has something to do.
+    erasures: Notify,
     /// Notified when a tenant was deleted.
     sweep: Notify,
     damage: Arc<Damage>,
@@ -195,7 +211,10 @@ impl Store {
             tracing::warn!(%error, directory = %backups.display(), "cannot remove unfinished backups");
         }
         let mut connection = schema::open(&database, &backups)?;
-        let space = StoreSpace::new(directory, lock.identity().clone(), options.max_bytes);
+        let retention = Arc::new(RetentionSignal::default());
+        let shrinks_at = options.retention.as_ref().and_then(|retention| retention.max_bytes);
+        let shrinks_at = shrinks_at.map(|bytes| (bytes, Arc::clone(&retention)));
+        let space = StoreSpace::new(directory, lock.identity().clone(), options.max_bytes, shrinks_at);
         let store_id = schema::store_id(&mut connection)?;
         let seen = schema::seen_time(&connection).map_err(|e| OpenError::sql(&database, e))?;
         let is_behind = clock.advance_to(seen);
@@ -261,6 +280,10 @@ impl Store {
                 keys,
                 backlogs,
                 replays,
+                retention,
+                retention_settings: options.retention.clone(),
+                scrub: LogScrub::default(),
+                erasures: Notify::new(),
                 sweep: Notify::new(),
                 damage: Arc::clone(&damage),
                 auto_disable: options.auto_disable.clone(),
@@ -270,6 +293,11 @@ impl Store {
         };
         // Each spawn fails only if the scope has ended, and the store with it.
         drop(scope.service("tenant sweep", tenants::sweep(store.clone())));
+        drop(scope.service("erasures", erasures::run(store.clone())));
+        drop(scope.service("log scrub", scrub::run(store.clone())));
+        if let Some(settings) = &options.retention {
+            drop(scope.service("retention", retention::run(store.clone(), settings.clone(), seen)));
+        }
         if is_behind {
             tracing::warn!(
                 "the system's clock is behind the time that the store has reached; due times continue from the store's time"

@@ -182,6 +182,12 @@ pub(crate) struct TenantPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub(crate) event_bytes_max: Option<NonZeroU32>,
+    /// How many seconds the data of a finished event is kept; 0: as long as its rows. The default is that of relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) payload_keep_s: Option<u32>,
+    /// How many seconds a finished event is kept with its deliveries and attempts; 0: forever. The default is that of relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rows_keep_s: Option<u32>,
     /// The body of the requests to the endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) body: Option<RequestBody>,

@@ -55,6 +55,9 @@ pub(super) fn open(database: &Path, backups: &Path) -> Result<Connection, OpenEr
     configure(&connection).map_err(sql)?;
     // The checkpoint thread makes the checkpoints; a checkpoint inside a commit would delay all callers of the commit.
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(sql)?;
+    // Deleted rows leave no bytes in a page that is written anyway. An erasure also overwrites the pages that it frees.
+    let fast = connection.pragma_update_and_check(None, "secure_delete", "FAST", |row| row.get::<_, i64>(0));
+    fast.map_err(sql)?;
     match content {
         FileContent::Store => {}
         FileContent::Empty => set_up(&mut connection).map_err(sql)?,

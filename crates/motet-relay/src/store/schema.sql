@@ -95,6 +95,7 @@ CREATE TABLE endpoints (
     probe_at      INTEGER                     -- when a failing endpoint is probed next
 ) STRICT;
 CREATE INDEX endpoints_by_tenant ON endpoints (tenant_seq, deleted_at);
+CREATE INDEX endpoints_deleted ON endpoints (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE UNIQUE INDEX endpoints_by_uid ON endpoints (tenant_seq, uid) WHERE uid IS NOT NULL AND deleted_at IS NULL;
 
 CREATE TABLE events (
@@ -112,6 +113,8 @@ CREATE TABLE events (
 ) STRICT;
 CREATE INDEX events_by_tenant ON events (tenant_seq);
 CREATE UNIQUE INDEX events_by_uid ON events (tenant_seq, uid) WHERE uid IS NOT NULL;
+-- When the data of an event ends that is kept for a shorter time than its tenant's.
+CREATE INDEX events_by_keep ON events (created_at + keep_ms) WHERE keep_ms IS NOT NULL AND data IS NOT NULL;
 
 -- The state of an event at an endpoint. The pending deliveries are also in `due`.
 CREATE TABLE deliveries (
@@ -181,6 +184,7 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant_seq, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+CREATE INDEX idempotency_by_event ON idempotency (event_seq);
 
 -- The objects that requests with an idempotency key have created, apart from events.
 CREATE TABLE once (
@@ -270,3 +274,34 @@ CREATE TABLE restores (
     store_id INTEGER NOT NULL,
     at       INTEGER NOT NULL
 ) STRICT;
+
+-- How far retention has looked at the events of a tenant. The row of tenant 0 has the position of the deletions by size.
+CREATE TABLE retention (
+    tenant_seq   INTEGER PRIMARY KEY,
+    data_upto    INTEGER NOT NULL DEFAULT 0, -- the last event whose data was looked at
+    rows_upto    INTEGER NOT NULL DEFAULT 0, -- the last event whose rows were looked at
+    deleted_upto INTEGER NOT NULL DEFAULT 0  -- the newest event that was deleted: a feed before it has a gap
+) STRICT;
+
+-- The events up to these positions that were due and still in use: retention looks at them again, in turns.
+CREATE TABLE retained (
+    kind       INTEGER NOT NULL, -- 1 the data is due, 2 the rows are
+    tenant_seq INTEGER NOT NULL,
+    event_seq  INTEGER NOT NULL,
+    PRIMARY KEY (kind, tenant_seq, event_seq)
+) STRICT, WITHOUT ROWID;
+
+-- Erasures that take many commits.
+CREATE TABLE erasures (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_seq  INTEGER NOT NULL,
+    kind        INTEGER NOT NULL,           -- 1 the data of all events with their uids, 2 without them, 3 a deleted tenant
+    last_event  INTEGER NOT NULL,
+    cursor      INTEGER NOT NULL DEFAULT 0, -- the last event that is erased
+    events      INTEGER NOT NULL DEFAULT 0, -- number of events that are erased
+    is_erased   INTEGER NOT NULL DEFAULT 0, -- 1 once the rows are erased: the files may still have copies
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    finished_at INTEGER
+) STRICT;
+CREATE INDEX erasures_running ON erasures (seq) WHERE finished_at IS NULL;

@@ -8,12 +8,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::StoreError;
 use super::lock::FileIdentity;
+use super::retention::RetentionSignal;
 
 const RESERVE: &str = "relay.reserve";
 
@@ -28,14 +30,22 @@ const ROW_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct StoreSpace {
     max_bytes: Option<u64>,
+    /// The size from which retention deletes the oldest events.
+    shrinks_at: Option<(u64, Arc<RetentionSignal>)>,
     identity: FileIdentity,
     reserve: PathBuf,
     is_reserved: bool,
 }
 
 impl StoreSpace {
-    pub(super) fn new(directory: &Path, identity: FileIdentity, max_bytes: Option<u64>) -> Self {
-        let mut space = Self { max_bytes, identity, reserve: directory.join(RESERVE), is_reserved: false };
+    pub(super) fn new(
+        directory: &Path,
+        identity: FileIdentity,
+        max_bytes: Option<u64>,
+        shrinks_at: Option<(u64, Arc<RetentionSignal>)>,
+    ) -> Self {
+        let reserve = directory.join(RESERVE);
+        let mut space = Self { max_bytes, shrinks_at, identity, reserve, is_reserved: false };
         if let Err(error) = space.reserve() {
             tracing::warn!(%error, "new events are refused until the disk has free space");
         }
@@ -57,13 +67,19 @@ impl StoreSpace {
         if !self.is_reserved {
             return Err(StoreError::Full);
         }
-        let Some(max_bytes) = self.max_bytes else { return Ok(()) };
-        let pragma = |sql| -> Result<u64, StoreError> {
-            Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
-        };
-        let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
-        let used = pages.saturating_mul(pragma("PRAGMA page_size")?);
-        if used.saturating_add(bytes as u64) > max_bytes { Err(StoreError::Limit(max_bytes)) } else { Ok(()) }
+        if self.max_bytes.is_none() && self.shrinks_at.is_none() {
+            return Ok(());
+        }
+        let after = used_bytes(connection)?.saturating_add(bytes as u64);
+        if let Some((shrinks_at, signal)) = &self.shrinks_at
+            && after > *shrinks_at
+        {
+            signal.wake_for_space();
+        }
+        match self.max_bytes {
+            Some(max_bytes) if after > max_bytes => Err(StoreError::Limit(max_bytes)),
+            _ => Ok(()),
+        }
     }
 
     /// Creates the reserve if it does not exist.
@@ -112,6 +128,15 @@ impl StoreSpace {
         }
         allocated
     }
+}
+
+/// Returns the size of the pages in use.
+pub(super) fn used_bytes(connection: &Connection) -> Result<u64, StoreError> {
+    let pragma = |sql| -> Result<u64, StoreError> {
+        Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    };
+    let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
+    Ok(pages.saturating_mul(pragma("PRAGMA page_size")?))
 }
 
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {

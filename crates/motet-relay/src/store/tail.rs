@@ -60,6 +60,8 @@ pub(super) struct CommitEvents {
     newest: Option<i64>,
     /// `None` if there is no follower.
     events: Option<Vec<Arc<FeedEvent>>>,
+    /// The event before the first one in memory.
+    kept_after: i64,
     /// `true` if the followers must read the earlier events, and those of this commit, from the disk.
     has_erased: bool,
 }
@@ -79,9 +81,9 @@ impl CommitEvents {
         }
     }
 
-    /// Removes all events from memory once the commit is on disk: the data of one of them was erased.
-    pub(super) fn forget_all(&mut self) {
-        self.has_erased = true;
+    /// Removes an event from memory once the commit is on disk, because its data was erased; with it all other events.
+    pub(super) fn forget(&mut self, seq: i64) {
+        self.has_erased |= self.events.is_some() && seq > self.kept_after;
     }
 
     pub(super) fn mark(&self) -> CommitMark {
@@ -116,7 +118,8 @@ impl EventTail {
     /// Starts the events of the next commit.
     pub(super) fn begin(&self) -> CommitEvents {
         let is_followed = self.followers.load(Ordering::Relaxed) > 0;
-        CommitEvents { newest: None, events: is_followed.then(Vec::new), has_erased: false }
+        let kept_after = if is_followed { self.buffer().after } else { i64::MAX };
+        CommitEvents { newest: None, events: is_followed.then(Vec::new), kept_after, has_erased: false }
     }
 
     /// Adds the events of a commit that is on disk.

@@ -13,6 +13,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::time::{Instant, sleep};
 
 use super::backlog::Counted;
+use super::erasure::overwriting;
+use super::erasures::{self, ErasureKind};
 use super::events::step_counters;
 use super::keys::KeyChange;
 use super::listing::Walk;
@@ -106,7 +108,7 @@ impl Store {
         id: String,
         new: NewTenant,
     ) -> Result<(TenantRow, bool), StoreError> {
-        self.write(1, move |tx| {
+        let put = self.write(1, move |tx| {
             let metadata = policy::write_metadata(&new.metadata)?;
             let policy = policy::write(&new.policy)?;
             let known = find_by_id(tx.connection, &id)?;
@@ -136,8 +138,10 @@ impl Store {
             let updated_at = tx.wall;
             let row = TenantRow { seq, id, name, metadata, policy, paused, created_at, updated_at };
             Ok((row, known.is_none()))
-        })
-        .await
+        });
+        let put = put.await?;
+        self.shared.retention.wake_for_policies();
+        Ok(put)
     }
 
     pub(crate) async fn tenant(&self, tenant: TenantSeq) -> Result<Option<TenantRow>, StoreError> {
@@ -172,7 +176,7 @@ impl Store {
         once: Option<OnceKey>,
     ) -> Result<(TenantRow, bool), StoreError> {
         let ids = self.ids();
-        self.write(1, move |tx| {
+        let created = self.write(1, move |tx| {
             if let Some(once) = &once
                 && let Some(known) = once.find(tx, None)?
                 && let Some(row) = find(tx.connection, TenantSeq(known))?
@@ -209,8 +213,10 @@ impl Store {
             }
             let row = TenantRow { seq, id, name, metadata, policy, paused: false, created_at, updated_at };
             Ok((row, true))
-        })
-        .await
+        });
+        let created = created.await?;
+        self.shared.retention.wake_for_policies();
+        Ok(created)
     }
 
     /// Returns a page of all tenants.
@@ -236,7 +242,7 @@ impl Store {
         tenant: TenantSeq,
         change: TenantChange,
     ) -> Result<Option<TenantRow>, StoreError> {
-        self.write(1, move |tx| {
+        let updated = self.write(1, move |tx| {
             let Some(mut row) = find(tx.connection, tenant)? else { return Ok(None) };
             if let Some(id) = change.id {
                 rename(tx, &mut row, id)?;
@@ -262,15 +268,19 @@ impl Store {
             ])?;
             tx.routes.invalidate(tenant);
             Ok(Some(row))
-        })
-        .await
+        });
+        let updated = updated.await?;
+        self.shared.retention.wake_for_policies();
+        Ok(updated)
     }
 
     /// Deletes a tenant with all that it owns. Its pending deliveries end with it; returns their number. Returns `None`
     /// if there is no such tenant.
     ///
     /// The tenant is gone for readers and writers when this function returns; its rows are deleted soon afterwards.
-    pub(crate) async fn delete_tenant(&self, tenant: TenantSeq) -> Result<Option<u64>, StoreError> {
+    ///
+    /// The second value is the number of the erasure, which has finished when the bytes of all rows are gone.
+    pub(crate) async fn delete_tenant(&self, tenant: TenantSeq) -> Result<Option<(u64, i64)>, StoreError> {
         let deleted = self.write(1, move |tx| {
             let delete = "UPDATE tenants SET deleted_at = ?2 WHERE seq = ?1 AND deleted_at IS NULL";
             if tx.connection.prepare_cached(delete)?.execute(params![tenant, tx.wall])? == 0 {
@@ -293,7 +303,8 @@ impl Store {
             tx.deleted.push(tenant);
             tx.names.push(NameChange::Deleted(tenant));
             tx.key_changes.push(KeyChange::TenantDeleted(tenant));
-            Ok(Some(pending))
+            let erasure = erasures::begin(tx, tenant, ErasureKind::Tenant, i64::MAX)?;
+            Ok(Some((pending, erasure)))
         });
         let deleted = deleted.await?;
         if deleted.is_some() {
@@ -323,7 +334,7 @@ impl Store {
     {
         loop {
             let (began, step) = (Instant::now(), step.clone());
-            match self.write(SWEPT_PER_COMMIT, move |tx| step(tx)).await {
+            match self.write(SWEPT_PER_COMMIT, move |tx| overwriting(tx, |tx| step(tx))).await {
                 Ok(done) => {
                     sleep(began.elapsed().min(LONGEST_PAUSE)).await;
                     return Ok(done);
@@ -361,9 +372,11 @@ impl Store {
         let delete = "DELETE FROM tenants WHERE seq = ?1";
         self.sweep_step(move |tx| {
             tx.connection.prepare_cached(delete)?.execute([tenant])?;
-            Ok(())
+            erasures::note_swept(tx, tenant)
         })
-        .await
+        .await?;
+        self.shared.erasures.notify_one();
+        Ok(())
     }
 
     /// Deletes the due times and the attempts of endpoints. Each step continues where the last one ended.
@@ -412,7 +425,7 @@ pub(super) async fn sweep(store: Store) {
 
 /// The statements that delete the other rows of a tenant, in this order. Each has the tenant and a limit as its
 /// parameters, and returns the endpoint of a dead letter.
-const SWEEPS: [&str; 7] = [
+const SWEEPS: [&str; 10] = [
     "DELETE FROM deliveries WHERE seq IN
          (SELECT seq FROM deliveries INDEXED BY deliveries_by_tenant WHERE tenant_seq = ?1 LIMIT ?2)
          RETURNING iif(state = 2, endpoint_seq, NULL)",
@@ -429,6 +442,11 @@ const SWEEPS: [&str; 7] = [
          (SELECT p.replay_seq, p.endpoint_seq FROM replays r INDEXED BY replays_by_tenant CROSS JOIN replay_parts p
           ON p.replay_seq = r.seq WHERE r.tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
     "DELETE FROM replays WHERE seq IN (SELECT seq FROM replays WHERE tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+    "DELETE FROM retained WHERE (kind, tenant_seq, event_seq) IN
+         (SELECT kind, tenant_seq, event_seq FROM retained WHERE kind = 1 AND tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+    "DELETE FROM retained WHERE (kind, tenant_seq, event_seq) IN
+         (SELECT kind, tenant_seq, event_seq FROM retained WHERE kind = 2 AND tenant_seq = ?1 LIMIT ?2) RETURNING NULL",
+    "DELETE FROM retention WHERE tenant_seq IN (SELECT ?1 LIMIT ?2) RETURNING NULL",
 ];
 
 /// Deletes some rows of a tenant. Returns `true` if there may be more.
@@ -443,8 +461,16 @@ fn sweep_rows(tx: &mut Tx<'_>, sql: &str, tenant: TenantSeq) -> Result<bool, Sto
             tx.backlog.forget_replayed(endpoint);
         }
     }
+    drop(rows);
+    drop(statement);
+    if sql == SWEEPS[EVENTS] {
+        erasures::note_progress(tx, tenant, deleted)?;
+    }
     Ok(deleted == SWEPT_PER_COMMIT)
 }
+
+/// The position of the events in [`SWEEPS`].
+const EVENTS: usize = 1;
 
 /// Deletes some due times and attempts of the endpoints from the position `start` on. Returns the position at which the
 /// next step continues, if there may be more.

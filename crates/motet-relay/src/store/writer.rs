@@ -308,6 +308,20 @@ impl Writer {
         }
     }
 
+    /// Moves the whole log into the database, and empties its file. Returns `false` if another connection blocks it.
+    pub(super) async fn truncate_log(&self, patience: Duration) -> Result<bool, StoreError> {
+        let committer = Arc::clone(&self.committer);
+        let truncating = self.scope.blocking("truncate the log", move |_| {
+            let committer = committer.lock().map_err(|_| StoreError::Closed)?;
+            committer
+                .as_ref()
+                .ok_or(StoreError::Closed)?
+                .checkpoint("PRAGMA wal_checkpoint(TRUNCATE)", patience)
+        });
+        let truncated = truncating.map_err(|_| StoreError::Closed)?.await;
+        truncated.unwrap_or_else(|failed| Err(StoreError::Internal(failed.to_string())))
+    }
+
     pub(super) async fn close(&self) -> Result<(), StoreError> {
         self.jobs.close().await;
         let committer = Arc::clone(&self.committer);
@@ -580,7 +594,7 @@ impl Committer {
             self.restart_at = RESTART_PAGES;
         }
         if pages >= self.restart_at {
-            match self.restart_log() {
+            match self.checkpoint("PRAGMA wal_checkpoint(RESTART)", RESTART_PATIENCE) {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::warn!(
@@ -599,12 +613,11 @@ impl Committer {
         }
     }
 
-    /// Moves the whole log into the database, so that the log starts again. Returns `false` if another connection
-    /// blocks it.
-    fn restart_log(&self) -> Result<bool, StoreError> {
-        self.connection.busy_timeout(RESTART_PATIENCE)?;
-        let busy =
-            self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
+    /// Moves the whole log into the database, so that the log starts again. Waits for readers for `patience`. Returns
+    /// `false` if another connection blocks it.
+    fn checkpoint(&self, sql: &str, patience: Duration) -> Result<bool, StoreError> {
+        self.connection.busy_timeout(patience)?;
+        let busy = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         self.connection.busy_timeout(schema::BUSY_TIMEOUT)?;
         match busy {
             Ok(busy) => Ok(busy == 0),

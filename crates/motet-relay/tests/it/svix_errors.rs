@@ -67,7 +67,6 @@ async fn routes_that_relay_does_not_have_answer_501_in_json() {
     let client = relay.client();
     client.post("/api/v1/app", json!({"name": "a", "uid": "a"})).await;
     let posts = [
-        "app/a/msg/expunge-all-contents",
         "app/a/integration",
         "event-type/import/openapi",
         "operational-webhook/endpoint",

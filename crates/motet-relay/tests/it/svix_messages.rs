@@ -363,6 +363,18 @@ async fn contents_are_erased_and_the_rows_stay() {
     let refused = client.post("/api/v1/app/a/msg/bulk-expunge", many).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
 
+    let all = client.post("/api/v1/app/a/msg/expunge-all-contents", json!({})).await;
+    assert_eq!(
+        (all.status, &all.json()["task"]),
+        (StatusCode::ACCEPTED, &json!("application.purge_content"))
+    );
+    let task = format!("/api/v1/background-task/{}", all.json()["id"].as_str().unwrap());
+    eventually("the task to finish", || async {
+        (client.get(&task).await.json()["status"] == "finished").then_some(())
+    })
+    .await;
+    assert_eq!(client.get("/api/v1/app/a/msg/first").await.status, StatusCode::OK, "it keeps its eventId");
+
     // The route of /v1
     let third = message(client, json!({"eventType": "a"})).await;
     let path = format!("/v1/tenants/a/events/{}", third["id"].as_str().unwrap());

@@ -119,13 +119,6 @@ fn times(operation: Operation) -> Operation {
         .query("until", "The end; now if it is absent.", json!({"type": "string", "format": "date-time"}))
 }
 
-/// An operation that this version does not have.
-pub(in crate::api) fn missing(id: &'static str, summary: &'static str) -> Operation {
-    Operation::new(id, summary)
-        .text("This version of relay does not implement it.")
-        .answer(501, "This version of relay does not implement the operation.")
-}
-
 pub(in crate::api) fn list_apps() -> Operation {
     page(order(Operation::new("v1.application.list", "List applications")))
         .answer(200, "A page of applications.")
@@ -364,6 +357,12 @@ pub(in crate::api) fn send_example() -> Operation {
 pub(in crate::api) fn bulk_expunge() -> Operation {
     Operation::new("v1.message.bulk-expunge", "Erase the contents of many messages")
         .answer(200, "The result for each message.")
+}
+
+pub(in crate::api) fn expunge_all() -> Operation {
+    Operation::new("v1.message.expunge-all-contents", "Erase the contents of all messages")
+        .text("The payloads of all messages that the application has now, and the responses to their attempts, are erased.")
+        .answer(202, "The background task.")
 }
 
 pub(in crate::api) fn expunge_message() -> Operation {

@@ -27,6 +27,7 @@ pub(in crate::api) const API: ApiDocument = ApiDocument {
         ("deliveries", "Events for one endpoint, with their attempts."),
         ("dead-letters", "Deliveries that failed for good."),
         ("replays", "Jobs that send past events again."),
+        ("erasures", "Erasures of many events."),
         ("tenants", "Owners of endpoints and events, which see no resource of another tenant."),
         ("keys", "API keys."),
         ("relay", "The whole relay."),
@@ -37,6 +38,7 @@ pub(in crate::api) const API: ApiDocument = ApiDocument {
         (_, "endpoints") => "The id of the endpoint.",
         (_, "deliveries") => "The id of the delivery.",
         (_, "replays") => "The id of the replay.",
+        (_, "erasures") => "The id of the erasure.",
         (_, "keys") => "The id of the API key.",
         _ => "The id of the resource.",
     },
@@ -104,8 +106,25 @@ pub(in crate::api) fn read_event() -> Operation {
 
 pub(in crate::api) fn erase_event() -> Operation {
     Operation::new("erase_event", "Erase the data of an event")
-        .text("The data and the responses to its attempts are erased. The event stays in lists.")
+        .text(
+            "The data, the uid and the responses to its attempts are erased, also in the files of the store. The event stays \
+             in lists. Its pending deliveries are skipped.",
+        )
         .answer(204, "The data is erased.")
+}
+
+pub(in crate::api) fn erase_events() -> Operation {
+    Operation::new("erase_events", "Erase the data of all events")
+        .text(
+            "Erases the data, the uids and the responses to the attempts of all events that the tenant has now. Pending \
+             deliveries are skipped. The erasure continues after a restart of relay.",
+        )
+        .answer(202, "The erasure that has begun, or that is running already.")
+        .answer(404, "The tenant does not exist.")
+}
+
+pub(in crate::api) fn read_erasure() -> Operation {
+    Operation::new("read_erasure", "Read an erasure with its progress").answer(200, "The erasure.")
 }
 
 pub(in crate::api) fn create_endpoint() -> Operation {
@@ -263,7 +282,8 @@ pub(in crate::api) fn delete_tenant() -> Operation {
     Operation::new("delete_tenant", "Delete a tenant")
         .text(
             "The tenant disappears for readers at once, with its endpoints, events and keys. Its pending deliveries \
-             end; the response has their number. The id can be used again.",
+             end; the response has their number. The id can be used again. The rows are then erased in small steps; \
+             `erasure_id` names their erasure.",
         )
         .answer(200, "The tenant is deleted.")
         .answer(409, "The tenant `default` cannot be deleted.")
@@ -298,6 +318,15 @@ pub(in crate::api) fn revoke_key() -> Operation {
     Operation::new("revoke_key", "Revoke an API key")
         .answer(204, "The key is revoked.")
         .answer(409, "It is the last valid key with the scope `admin` for all tenants.")
+}
+
+pub(in crate::api) fn read_retention() -> Operation {
+    Operation::new("read_retention", "Read what retention would delete now")
+        .text(
+            "Nothing is deleted by this request. The query replaces settings of relay, to see what other settings would \
+             delete. The plan looks at a limited number of events.",
+        )
+        .answer(200, "The settings, and the number of events that are due.")
 }
 
 pub(in crate::api) fn pause_all() -> Operation {

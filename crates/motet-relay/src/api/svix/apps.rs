@@ -253,7 +253,7 @@ pub(super) async fn delete(
         return Err(SvixError::conflict(format!("the application {name:?} cannot be deleted")));
     }
     let pending = api.store.delete_tenant(app).await?;
-    let pending = pending.ok_or_else(|| SvixError::not_found("application", &name))?;
+    let (pending, _erasure) = pending.ok_or_else(|| SvixError::not_found("application", &name))?;
     tracing::info!(tenant = name, pending_deliveries = pending, "a tenant was deleted");
     Ok(StatusCode::NO_CONTENT)
 }

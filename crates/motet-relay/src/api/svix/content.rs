@@ -14,11 +14,12 @@ use utoipa::ToSchema;
 use super::error::SvixError;
 use super::extract::{App, AppEndpoint, AppMessage, AttemptName, Body, IdempotencyKey, parse_message_id};
 use super::messages::{parse_type, stored};
-use super::views::{ExpungedView, MessageView};
+use super::replays::erasure_task;
+use super::views::{ExpungedView, MessageView, TaskView};
 use crate::api::ApiState;
 use crate::api::body::MAX_DATA_BYTES;
 use crate::ids::IdKind;
-use crate::store::{EventName, NewEvent};
+use crate::store::{ErasedUid, EventName, NewEvent};
 
 /// Number of messages that one request erases: their rows are written in one commit.
 const MAX_EXPUNGED: usize = 64;
@@ -50,8 +51,18 @@ pub(super) async fn expunge_message(
     State(api): State<Arc<ApiState>>,
     message: AppMessage,
 ) -> Result<StatusCode, SvixError> {
-    api.store.erase_events(message.app, vec![EventName::Seq(message.row.seq)]).await?;
+    // The message keeps its `eventId`, as with Svix.
+    api.store.erase_events(message.app, vec![EventName::Seq(message.row.seq)], ErasedUid::Kept).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Erases the payloads of all messages, and the responses to their attempts.
+pub(super) async fn expunge_all(
+    State(api): State<Arc<ApiState>>,
+    App(app): App,
+) -> Result<(StatusCode, Json<TaskView>), SvixError> {
+    let row = api.store.erase_payloads(app, ErasedUid::Kept).await?;
+    Ok((StatusCode::ACCEPTED, Json(erasure_task(api.store.ids(), &row))))
 }
 
 /// Erases the response to an attempt.
@@ -84,7 +95,7 @@ pub(super) async fn bulk_expunge(
         Some(seq) => EventName::Seq(seq),
         None => EventName::Uid(id.clone()),
     };
-    let found = api.store.erase_events(app, ids.iter().map(name).collect()).await?;
+    let found = api.store.erase_events(app, ids.iter().map(name).collect(), ErasedUid::Kept).await?;
     let status = |is_found| if is_found { "expunged" } else { "not-found" };
     let results: BTreeMap<_, _> = ids.into_iter().zip(found.into_iter().map(status)).collect();
     Ok(Json(ExpungedView { results }))

@@ -169,11 +169,7 @@ pub(super) fn table(api: Arc<ApiState>) -> RouteTable {
         )
         .of_svix(
             "/app/{app}/msg/expunge-all-contents",
-            Methods::new().post(
-                Manage,
-                not_implemented,
-                docs::missing("v1.message.expunge-all-contents", "Delete the contents of all messages"),
-            ),
+            Methods::new().post(Manage, content::expunge_all, docs::expunge_all()),
         )
         .of_svix(
             "/app/{app}/msg/bulk-expunge",
@@ -271,10 +267,6 @@ pub(super) fn add_routes(router: Router<Arc<ApiState>>, api: &Arc<ApiState>) -> 
 
 async fn health() -> StatusCode {
     StatusCode::NO_CONTENT
-}
-
-async fn not_implemented(OriginalUri(uri): OriginalUri) -> SvixError {
-    SvixError::not_implemented(uri.path())
 }
 
 async fn no_such_path(OriginalUri(uri): OriginalUri) -> SvixError {

@@ -1,4 +1,5 @@
-//! `recover`, `replay-missing` and `bulk-replay` of an endpoint, and `/api/v1/background-task`: a task is a replay.
+//! `recover`, `replay-missing` and `bulk-replay` of an endpoint, and `/api/v1/background-task`: a task is a replay, or an
+//! erasure of all contents, which the list of tasks leaves out.
 
 use std::sync::Arc;
 
@@ -19,7 +20,9 @@ use crate::api::names::check_names;
 use crate::api::replays::check;
 use crate::clock::{Millis, rfc3339};
 use crate::ids::{IdKind, Ids};
-use crate::store::{ListPage, NewReplay, OnceKind, ReplayFilter, ReplayMode, ReplayRow, ReplayState};
+use crate::store::{
+    ErasureRow, ListPage, NewReplay, OnceKind, ReplayFilter, ReplayMode, ReplayRow, ReplayState,
+};
 
 /// The prefix of the ids of tasks; the rest is that of the replay's id.
 const TASK: &str = "qtask_";
@@ -160,6 +163,20 @@ fn parse_task(ids: Ids, id: &str) -> Option<i64> {
     ids.parse(IdKind::Replay, &id.strip_prefix(TASK).map(|rest| format!("{REPLAY}{rest}"))?)
 }
 
+fn parse_erasure(ids: Ids, id: &str) -> Option<i64> {
+    ids.parse(IdKind::Erasure, id.strip_prefix(TASK)?)
+}
+
+/// Returns the task of an erasure. Its id has the id of the erasure, so that it differs from those of replays.
+pub(super) fn erasure_task(ids: Ids, row: &ErasureRow) -> TaskView {
+    TaskView {
+        id: format!("{TASK}{}", ids.format(IdKind::Erasure, row.seq)),
+        status: if row.finished_at.is_some() { "finished" } else { "running" },
+        task: "application.purge_content",
+        updated_at: rfc3339(row.updated_at),
+    }
+}
+
 fn status(state: ReplayState) -> &'static str {
     match state {
         ReplayState::Running => "running",
@@ -193,6 +210,7 @@ fn task_with_data(api: &ApiState, row: &ReplayRow) -> TaskWithData {
         endpoint_id: row.endpoint.map(|endpoint| ids.format(IdKind::Endpoint, endpoint)),
         messages_planned: row.planned,
         messages_sent: row.done,
+        messages_erased: None,
         error: row.error.clone(),
     };
     TaskWithData { task: task(ids, row), data }
@@ -246,6 +264,18 @@ pub(super) async fn read_task(
     TaskName(id): TaskName,
 ) -> Result<Json<TaskWithData>, SvixError> {
     let unknown = || SvixError::not_found("task", &id);
+    if let Some(seq) = parse_erasure(api.store.ids(), &id) {
+        let row = api.store.erasure(sender.tenant(), seq).await?.ok_or_else(unknown)?;
+        let data = TaskData {
+            app_id: id_of_app(&api.store, row.tenant),
+            endpoint_id: None,
+            messages_planned: 0,
+            messages_sent: 0,
+            messages_erased: Some(row.events),
+            error: None,
+        };
+        return Ok(Json(TaskWithData { task: erasure_task(api.store.ids(), &row), data }));
+    }
     let seq = parse_task(api.store.ids(), &id).ok_or_else(unknown)?;
     let row = api.store.replay_of_any(sender.tenant(), seq).await?.ok_or_else(unknown)?;
     Ok(Json(task_with_data(&api, &row)))

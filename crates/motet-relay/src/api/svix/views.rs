@@ -242,7 +242,7 @@ pub(super) struct TaskView {
     pub(super) id: String,
     /// `running`, `finished` or `failed`.
     pub(super) status: &'static str,
-    /// `endpoint.recover`, `endpoint.replay` or `endpoint.bulk-replay`.
+    /// `endpoint.recover`, `endpoint.replay`, `endpoint.bulk-replay` or `application.purge_content`.
     pub(super) task: &'static str,
     #[schema(format = DateTime)]
     pub(super) updated_at: String,
@@ -267,6 +267,9 @@ pub(super) struct TaskData {
     /// The number of messages that were found when the task began.
     pub(super) messages_planned: u64,
     pub(super) messages_sent: u64,
+    /// The number of messages whose content was erased, for a task that erases them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) messages_erased: Option<u64>,
     pub(super) error: Option<String>,
 }
 

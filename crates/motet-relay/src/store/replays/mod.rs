@@ -5,6 +5,7 @@
 //! bounded number of rows, and [`steps`] makes a few deliveries due and moves the cursor in the same commit. So a job that
 //! is interrupted at any moment continues where it was, and makes no delivery due twice.
 
+mod reach;
 mod scan;
 mod signal;
 mod steps;
@@ -13,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(super) use self::reach::ReplayReach;
 use self::scan::{Job, ScanLimits, ScanPage, first_event_since, scan};
 pub(super) use self::signal::ReplaySignal;
 pub(crate) use self::signal::ReplayWake;
