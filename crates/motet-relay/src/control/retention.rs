@@ -133,7 +133,7 @@ mod tests {
         };
         let text = text_of(&plan);
         for part in [
-            "acme    1d         forever     3",
+            "acme    1d         forever",
             "more than this is due",
             "30 more than --max-bytes 50",
             "relay is stopped",

@@ -233,7 +233,7 @@ fn unknown(variables: impl Iterator<Item = String>, names: &[String]) -> Vec<Mis
         .filter(|name| !known.contains(name) && !OTHER_VARIABLES.contains(&name.as_str()))
         .map(|name| Mistake::unknown_variable(&name, &known))
         .collect();
-    unknown.sort_by(|a, b| a.to_string().cmp(&b.to_string()));
+    unknown.sort_by_key(ToString::to_string);
     unknown
 }
 
