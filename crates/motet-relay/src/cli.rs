@@ -12,8 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::access::KeyScope;
 use crate::config::{
-    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule, TenantQuotas,
-    Timeouts,
+    AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule,
+    TenantQuotas, Timeouts,
 };
 use crate::control::{CommandError, ControlTarget};
 use crate::demo::DemoOptions;
@@ -49,6 +49,8 @@ pub enum Command {
     Retention(RetentionArgs),
     /// Erase an event, the data of all events of a tenant, or a tenant, of a running or a stopped relay
     Erase(EraseArgs),
+    /// Copy the store of a running or a stopped relay into a file
+    Backup(BackupArgs),
     /// Replaced by `key`
     #[command(hide = true)]
     RotateKey(RemovedArgs),
@@ -224,6 +226,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES")]
     max_bytes: Option<u64>,
 
+    /// Directory of backups; created if it does not exist. Default: `backups` in the data directory
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+
+    /// Make a backup when the latest one is this old, such as 24h or 7d. Default: backups are made on request only
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    backup_every: Option<Duration>,
+
+    /// Number of backups that are kept after a backup of --backup-every; older ones are deleted
+    #[arg(long, value_name = "N", default_value_t = Backups::default().keep)]
+    backup_keep: NonZeroUsize,
+
     /// How long a shutdown waits for deliveries in flight; unfinished deliveries are due at the next start
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = parse_seconds)]
     shutdown_grace: Duration,
@@ -274,6 +288,7 @@ impl From<ServeArgs> for Config {
                 rows_keep: args.rows_keep.0,
                 max_bytes: args.max_bytes,
             }),
+            backups: Backups { directory: args.backup_dir, every: args.backup_every, keep: args.backup_keep },
             shutdown_grace: args.shutdown_grace,
             ..Self::new(args.data, args.listen)
         }
@@ -681,6 +696,21 @@ pub(crate) struct ShowConfigArgs {
     pub(crate) json: bool,
 }
 
+/// Options of `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) control: ControlArgs,
+
+    /// File of the backup, which must not exist. Default: a new file in the directory of backups
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    pub(crate) to: Option<PathBuf>,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// The arguments of a command that does not exist any more.
 #[derive(Debug, Clone, Args)]
 pub struct RemovedArgs {
@@ -704,9 +734,13 @@ fn parse_expiry(text: &str) -> Result<KeyExpiry, String> {
 
 /// Parses a time such as `90d` or `12h 30m` to seconds.
 fn parse_span(text: &str) -> Option<u64> {
+    parse_milliseconds(text).map(|milliseconds| milliseconds / 1_000)
+}
+
+fn parse_milliseconds(text: &str) -> Option<u64> {
     let span = text.parse::<jiff::Span>().ok()?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-    u64::try_from(duration.as_secs()).ok()
+    u64::try_from(duration.as_millis()).ok()
 }
 
 /// How long something is kept; `None` is forever.
@@ -727,6 +761,14 @@ fn parse_keep(text: &str) -> Result<Keep, String> {
             Err("must be at most 100 years (36500d); 0 is forever".to_owned())
         }
         Some(keep) => Ok(Keep(Some(keep))),
+    }
+}
+
+/// Parses a time span with its unit.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_milliseconds(text).map(Duration::from_millis) {
+        Some(interval) if (SHORTEST..=LONGEST).contains(&interval) => Ok(interval),
+        _ => Err("write a time with its unit, such as 24h or 7d, and at most one year".to_owned()),
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Config {
     pub max_store_bytes: Option<u64>,
     /// How long finished events are kept. `None`: forever, also if the policy of a tenant sets a time.
     pub retention: Option<Retention>,
+    /// Where backups are made, and how often.
+    pub backups: Backups,
     /// How long the shutdown waits for deliveries in flight: with zero it waits for none, with [`Duration::MAX`] for
     /// all.
     pub shutdown_grace: Duration,
@@ -87,6 +89,7 @@ impl Config {
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             max_store_bytes: None,
             retention: Some(Retention::default()),
+            backups: Backups::default(),
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }
     }
@@ -125,6 +128,7 @@ impl Config {
             ("timeouts.total", total),
             ("auto_disable.probe_every", self.auto_disable.probe_every),
             ("feeds.keep_alive", self.feeds.keep_alive),
+            ("backups.every", self.backups.every.unwrap_or(Duration::MAX)),
         ];
         above_zero.into_iter().find(|(_, duration)| duration.is_zero()).map(|(setting, _)| setting)
     }
@@ -392,6 +396,26 @@ pub struct Feeds {
 impl Default for Feeds {
     fn default() -> Self {
         Self { max_open: const { NonZeroUsize::new(100).unwrap() }, keep_alive: Duration::from_secs(15) }
+    }
+}
+
+/// Where backups are made, and how often relay makes one by itself.
+///
+/// # Defaults
+/// The directory `backups` in the data directory; no schedule. A schedule keeps 7 backups: a week of daily ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backups {
+    /// The directory; created if it does not exist. `None`: `backups` in the data directory.
+    pub directory: Option<PathBuf>,
+    /// relay makes a backup when the latest one in the directory is this old. Must be above zero. `None`: only on request.
+    pub every: Option<Duration>,
+    /// After a backup of the schedule, this number of backups is kept, and older ones are deleted.
+    pub keep: NonZeroUsize,
+}
+
+impl Default for Backups {
+    fn default() -> Self {
+        Self { directory: None, every: None, keep: const { NonZeroUsize::new(7).unwrap() } }
     }
 }
 

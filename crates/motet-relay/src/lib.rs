@@ -58,14 +58,16 @@ mod tls;
 
 pub use self::access::KeyScope;
 pub use self::cli::{
-    Cli, Command, ConfigArgs, DemoArgs, EraseArgs, ImportArgs, KeyArgs, LogFormat, RemovedArgs,
+    BackupArgs, Cli, Command, ConfigArgs, DemoArgs, EraseArgs, ImportArgs, KeyArgs, LogFormat, RemovedArgs,
     RetentionArgs, ServeArgs,
 };
 pub use self::config::{
-    AutoDisable, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule, TenantQuotas,
-    Timeouts,
+    AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule,
+    TenantQuotas, Timeouts,
 };
-pub use self::control::{CommandError, run_erase_command, run_key_command, run_retention_command};
+pub use self::control::{
+    CommandError, run_backup_command, run_erase_command, run_key_command, run_retention_command,
+};
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::error::{OpenError, RunError, StartError};
 pub use self::guard::{AddressGuard, BlockedAddressError};

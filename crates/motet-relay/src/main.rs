@@ -15,9 +15,9 @@ use motet::App;
 use motet::run::Root;
 use motet::task::{Nursery, ReasonKind, Scope};
 use motet_relay::{
-    Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, EraseArgs, ImportArgs, KeyArgs,
-    LogFormat, Relay, RetentionArgs, ServeArgs, Settings, SettingsError, reload_on_request,
-    run_config_command, run_demo, run_erase_command, run_import_command, run_key_command,
+    BackupArgs, Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, EraseArgs, ImportArgs,
+    KeyArgs, LogFormat, Relay, RetentionArgs, ServeArgs, Settings, SettingsError, reload_on_request,
+    run_backup_command, run_config_command, run_demo, run_erase_command, run_import_command, run_key_command,
     run_retention_command, start_log,
 };
 
@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Serve(_) => "info",
         Command::Key(_)
         | Command::Import(_)
+        | Command::Backup(_)
         | Command::Config(_)
         | Command::Retention(_)
         | Command::Erase(_) => "warn",
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo(&args),
         Command::Key(args) => key(&args),
         Command::Import(args) => import(&args),
+        Command::Backup(args) => backup(&args),
         Command::Config(args) => config(args, &settings),
         Command::Retention(args) => retention(&args),
         Command::Erase(args) => erase(&args),
@@ -132,6 +134,10 @@ fn demo(args: &DemoArgs) -> ExitCode {
 
 fn key(args: &KeyArgs) -> ExitCode {
     motet::run(async |_: &Nursery<MainError>| Ok(run_key_command(args, write_out).await?))
+}
+
+fn backup(args: &BackupArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| Ok(run_backup_command(args, write_out).await?))
 }
 
 fn import(args: &ImportArgs) -> ExitCode {

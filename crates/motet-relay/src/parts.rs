@@ -24,7 +24,7 @@ use crate::error::StartError;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
-use crate::store::{Store, StoreError, StoreOptions, keep_keys_up};
+use crate::store::{Store, StoreError, StoreOptions, keep_backups, keep_keys_up};
 use crate::tls;
 
 /// The log has about 64 MiB at most; a slow disk writes it into the database within this time.
@@ -135,8 +135,14 @@ async fn open_store(config: Arc<Config>, scope: Scope) -> Result<Store, StartErr
         longest_delay: config.retry.cap,
         auto_disable: config.auto_disable.clone(),
         tenant_quotas: config.tenant_quotas.clone(),
+        backups: config.backups.directory.clone(),
     };
-    Store::open(&options, Clock::new(), &scope).map_err(StartError::open)
+    let store = Store::open(&options, Clock::new(), &scope).map_err(StartError::open)?;
+    if let Some(every) = config.backups.every {
+        // The spawn fails only if the scope has ended, and relay with it.
+        drop(scope.service("backup schedule", keep_backups(store.clone(), every, config.backups.keep.get())));
+    }
+    Ok(store)
 }
 
 async fn load_keys(store: Arc<Store>, scope: Scope) -> Result<ApiKeys, StartError> {

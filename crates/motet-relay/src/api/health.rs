@@ -224,6 +224,11 @@ async fn render(api: &ApiState) -> Result<Rendered, StoreError> {
     metrics::gauge!("relay_connections").set(api.server.stats().connections as f64);
     metrics::gauge!("relay_feeds").set(api.feeds.taken() as f64);
     metrics::gauge!("relay_store_writable").set(if api.store.writable().await.is_ok() { 1.0 } else { 0.0 });
+    if let Some((at, bytes)) = api.store.latest_good_backup() {
+        let age = (api.store.clock().wall() - at).max(0);
+        metrics::gauge!("relay_backup_age_seconds").set(age as f64 / 1_000.0);
+        metrics::gauge!("relay_backup_bytes").set(bytes as f64);
+    }
     for (of, used) in api.memory.used() {
         metrics::gauge!("relay_body_bytes", "of" => of).set(used as f64);
     }

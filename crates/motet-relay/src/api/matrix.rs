@@ -32,6 +32,7 @@ enum Named {
     Key,
     Replay,
     Erasure,
+    Backup,
 }
 
 /// The scope that a row must have, and a request that succeeds with it.
@@ -74,12 +75,15 @@ fn expected(row: &RouteRow) -> Expected {
             (Admin, Named::Nothing, Value::Null)
         }
         ("DELETE", "/keys/{id}") => (Admin, Named::Key, Value::Null),
+        ("POST", "/backups") => (Admin, Named::Nothing, json!({})),
+        ("GET", "/backups") => (Admin, Named::Nothing, Value::Null),
+        ("GET", "/backups/{id}") => (Admin, Named::Backup, Value::Null),
         ("POST", "/pause" | "/resume") => (Admin, Named::Nothing, Value::Null),
         ("PUT" | "PATCH", "") => (Admin, Named::Nothing, json!({"name": "n"})),
         (method, path) => panic!("the matrix has no entry for {method} {path}: add one to `expected`"),
     };
     let is_of_relay = match path {
-        "/tenants" | "/pause" | "/resume" | "/retention" => true,
+        "/tenants" | "/pause" | "/resume" | "/retention" | "/backups" | "/backups/{id}" => true,
         "" => row.method != Method::GET,
         _ => false,
     };
@@ -210,6 +214,13 @@ impl World {
                 replay
             }
             Named::Erasure => id(self.make(&format!("{of}/events/erase"), Value::Null).await),
+            Named::Backup => {
+                // The one of another request may be running.
+                self.api.store.backup_ended().await;
+                let name = self.api.store.start_backup(None).unwrap().name;
+                self.api.store.backup_ended().await;
+                name
+            }
             Named::Key => id(self.make("/v1/keys", json!({"scopes": ["read"], "tenant": tenant})).await),
         }
     }

@@ -3,6 +3,7 @@
 //! It only translates between HTTP and the store: no scheduling and no SQL here.
 
 mod auth;
+mod backups;
 mod body;
 mod chain;
 mod cors;
@@ -177,6 +178,15 @@ fn v1(feed: FeedState) -> RouteTable {
         )
         .route("/keys/{id}", Methods::new().delete(Admin, keys::revoke, docs::revoke_key()))
         .route("/retention", Methods::new().get(all_tenants(Admin), retention::read, docs::read_retention()))
+        .route(
+            "/backups",
+            Methods::new().post(all_tenants(Admin), backups::create, docs::create_backup()).get(
+                all_tenants(Admin),
+                backups::list,
+                docs::list_backups(),
+            ),
+        )
+        .route("/backups/{id}", Methods::new().get(all_tenants(Admin), backups::read, docs::read_backup()))
         .route("/pause", Methods::new().post(all_tenants(Admin), pause::pause, docs::pause_all()))
         .route("/resume", Methods::new().post(all_tenants(Admin), pause::resume, docs::resume_all()))
 }

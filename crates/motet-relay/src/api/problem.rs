@@ -36,7 +36,7 @@ pub(super) struct ProblemBody<'a> {
     detail: &'a str,
     /// A name of the reason for programs, if there is one: `quota_events_rate`, `quota_events_day`, `quota_backlog`,
     /// `quota_event_bytes`, `quota_endpoints`,
-    /// `quota_keys` or `replays_running`.
+    /// `quota_keys`, `replays_running` or `backup_running`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     /// The id of the oldest event that is stored, if a feed cannot continue because older events were deleted.
@@ -133,6 +133,9 @@ impl From<StoreError> for Problem {
             StoreError::Overtaken => Self::new(StatusCode::GONE, error.to_string()),
             StoreError::TooManyReplays(_) => {
                 Self { code: Some("replays_running"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
+            }
+            StoreError::BackupRunning => {
+                Self { code: Some("backup_running"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
             }
             StoreError::NoTenant | StoreError::NoEndpoint => {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())

@@ -86,6 +86,9 @@ pub enum CommandError {
     /// No token was given for the source of an import.
     #[error("the source of the import needs a token: set --token, or the environment variable SVIX_TOKEN")]
     NoToken,
+    /// The backup failed.
+    #[error("there is no backup: {0}")]
+    Backup(String),
     /// The output of the command cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),

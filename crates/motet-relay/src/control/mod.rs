@@ -6,6 +6,7 @@
 //! | a data directory of a stopped relay | the same routes in the command's own process, which has opened the store |
 //! | a server and a key | the server, with the rights of the key |
 
+mod backup;
 mod erase;
 mod error;
 mod keys;
@@ -28,6 +29,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub use self::backup::run_backup_command;
 pub use self::erase::run_erase_command;
 pub use self::error::CommandError;
 pub use self::keys::run_key_command;

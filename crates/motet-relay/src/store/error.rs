@@ -58,6 +58,9 @@ pub(crate) enum StoreError {
     /// An operator has paused the endpoint.
     #[error("the endpoint was paused with a key of all tenants, and is resumed with one")]
     PausedByOperator,
+    /// A backup is in progress; at most one is.
+    #[error("a backup is running already; wait until it has ended")]
+    BackupRunning,
     /// The key of the request is no longer valid.
     #[error("the API key of this request was revoked or has expired")]
     KeyEnded,

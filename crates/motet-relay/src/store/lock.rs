@@ -29,6 +29,10 @@ pub(super) struct FileIdentity {
 }
 
 impl FileIdentity {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns an error if the path names another file than the open one: the next start would not find new data in
     /// the open file.
     pub(super) fn check(&self) -> Result<(), StoreError> {

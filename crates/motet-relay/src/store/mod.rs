@@ -58,6 +58,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::backlog::Backlogs;
+use self::backup::Backups;
+pub(crate) use self::backup::{EndedBackup, RunningBackup, keep_backups};
 use self::damage::Damage;
 pub(crate) use self::damage::Unreadable;
 pub(crate) use self::deliveries::{
@@ -127,6 +129,8 @@ pub(crate) struct StoreOptions {
     pub(crate) auto_disable: AutoDisable,
     /// Limits of each tenant whose own policy does not set them.
     pub(crate) tenant_quotas: TenantQuotas,
+    /// The directory of backups; `None`: a directory in that of the store.
+    pub(crate) backups: Option<PathBuf>,
 }
 
 /// A handle on the open store. Clones share the store.
@@ -137,6 +141,7 @@ pub(crate) struct Store {
 
 #[derive(Debug)]
 struct StoreShared {
+    scope: Scope,
     ids: Ids,
     clock: Clock,
     writer: Writer,
@@ -163,6 +168,7 @@ struct StoreShared {
     /// Notified when a tenant was deleted.
     sweep: Notify,
     damage: Arc<Damage>,
+    backups: Backups,
     auto_disable: AutoDisable,
     last_probe: Mutex<Option<Instant>>,
     lock: DirectoryLock,
@@ -206,7 +212,12 @@ impl Store {
             .map_err(|e| OpenError::directory(directory, e))?;
         let lock = DirectoryLock::acquire(directory)?;
         let database = directory.join(schema::FILE_NAME);
-        let backups = directory.join(BACKUPS);
+        let backups = match &options.backups {
+            Some(backups) => {
+                std::path::absolute(backups).map_err(|error| OpenError::directory(backups, error))?
+            }
+            None => directory.join(BACKUPS),
+        };
         if let Err(error) = backup::remove_partial(&backups) {
             tracing::warn!(%error, directory = %backups.display(), "cannot remove unfinished backups");
         }
@@ -266,6 +277,7 @@ impl Store {
         };
         let store = Self {
             shared: Arc::new(StoreShared {
+                scope: scope.clone(),
                 ids,
                 clock,
                 writer,
@@ -286,6 +298,7 @@ impl Store {
                 erasures: Notify::new(),
                 sweep: Notify::new(),
                 damage: Arc::clone(&damage),
+                backups: Backups::new(backups),
                 auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
                 lock,
@@ -399,7 +412,7 @@ impl Store {
         self.shared.writer.gone().await;
     }
 
-    /// Stores the last uses of keys, finishes the reads in flight and the queued writes, moves the log into the database and closes the database.
+    /// Stores the last uses of keys, gives up a backup in progress, finishes the reads in flight and the queued writes, moves the log into the database and closes the database.
     ///
     /// # Errors
     /// The last checkpoint failed. Nothing is lost: the next start replays the log.
@@ -407,6 +420,7 @@ impl Store {
         if let Err(error) = self.write_key_uses().await {
             tracing::warn!(%error, "the last uses of API keys are lost");
         }
+        self.shared.backups.close().await;
         // The readers first: the connection that is closed last deletes the log.
         self.shared.dispatch_readers.close().await;
         self.shared.readers.close().await;

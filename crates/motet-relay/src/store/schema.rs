@@ -122,16 +122,27 @@ fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenEr
         Ordering::Greater => return Err(OpenError::TooNew { database: database_of, found, known }),
     }
     let size = std::fs::metadata(database).map(|m| m.len()).unwrap_or_default();
-    if size <= CHECKED_AT_START_BYTES {
-        let verdict: String = connection.query_row("PRAGMA quick_check", [], |r| r.get(0)).map_err(sql)?;
-        // Unused pages are the remains of indexes that were rebuilt.
-        let harmless =
-            |line: &str| line == "ok" || line.starts_with("***") || line.ends_with("is never used");
-        if let Some(detail) = verdict.lines().find(|line| !harmless(line)) {
-            return Err(OpenError::Damaged { database: database.to_owned(), detail: detail.to_owned() });
-        }
+    if size <= CHECKED_AT_START_BYTES
+        && let Some(detail) = first_finding(connection, "quick_check").map_err(sql)?
+    {
+        return Err(OpenError::Damaged { database: database.to_owned(), detail });
     }
     Ok(if found == VERSION { FileContent::Store } else { FileContent::OlderStore(found) })
+}
+
+/// Checks the pages of a database by a pragma, and returns the first damage.
+pub(super) fn first_finding(connection: &Connection, check: &str) -> rusqlite::Result<Option<String>> {
+    // Unused pages are the remains of indexes that were rebuilt.
+    let is_harmless = |line: &str| line == "ok" || line.starts_with("***") || line.ends_with("never used");
+    let mut statement = connection.prepare(&format!("PRAGMA {check}"))?;
+    let mut findings = statement.query([])?;
+    while let Some(finding) = findings.next()? {
+        let text: String = finding.get(0)?;
+        if let Some(line) = text.lines().find(|line| !is_harmless(line)) {
+            return Ok(Some(line.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -202,6 +213,21 @@ mod tests {
         assert_eq!(pragma("wal_autocheckpoint"), 0);
         let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn store_with_unused_pages_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join(FILE_NAME);
+        let connection = open(&database, directory.path()).unwrap();
+        // As a rebuild of the indexes leaves them.
+        let abandon = "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'deliveries_dead';
+             PRAGMA writable_schema = RESET";
+        connection.execute_batch(abandon).unwrap();
+        let finding: String = connection.query_row("PRAGMA quick_check", [], |row| row.get(0)).unwrap();
+        assert!(finding.contains("never used"), "{finding}");
+        drop(connection);
+        open(&database, directory.path()).unwrap();
     }
 
     /// Set after the first page was written, it would have no effect.

@@ -27,6 +27,7 @@ pub(in crate::store) async fn with_store_in(
         longest_delay: Duration::from_secs(1),
         auto_disable: rules,
         tenant_quotas: TenantQuotas::default(),
+        backups: None,
     };
     scope(async |n: &Nursery| {
         let store = Store::open(&options, Clock::new(), n).unwrap();

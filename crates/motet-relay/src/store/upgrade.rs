@@ -91,7 +91,9 @@ fn back_up(
         copying.step(-1)
     });
     copied.map_err(sql)?;
-    partial.check().map_err(sql)?.map_err(|finding| failed(io::Error::other(finding)))?;
+    if let Some(finding) = partial.check(|| false).map_err(sql)? {
+        return Err(failed(io::Error::other(finding)));
+    }
     partial.finish().map_err(failed)?;
     Ok(target)
 }

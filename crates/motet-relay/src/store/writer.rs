@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::backlog::{BacklogChanges, Backlogs};
+use super::backup::CopiedConnection;
 use super::checkpoint::Checkpointer;
 use super::damage::{Damage, readable, rebuild_indexes};
 use super::keys::{KeyChange, KeyRing};
@@ -248,7 +249,7 @@ impl Writer {
         let write_error = Arc::new(Mutex::new(space.check(&connection, 0).err()));
         let fan_out = FanOut::default();
         let committer = Arc::new(Mutex::new(Some(Committer {
-            connection,
+            connection: CopiedConnection::new(connection),
             checkpointer,
             routes: Routes::new(fan_out.clone(), tenant_quotas),
             clock,
@@ -320,6 +321,24 @@ impl Writer {
         });
         let truncated = truncating.map_err(|_| StoreError::Closed)?.await;
         truncated.unwrap_or_else(|failed| Err(StoreError::Internal(failed.to_string())))
+    }
+
+    /// Runs `work` with the connection between two commits, which wait for it: it must take milliseconds.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop work that has begun.
+    pub(super) async fn between_commits<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut CopiedConnection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let committer = Arc::clone(&self.committer);
+        let working = self.scope.blocking("between commits", move |_| {
+            let mut committer = committer.lock().map_err(|_| StoreError::Closed)?;
+            work(&mut committer.as_mut().ok_or(StoreError::Closed)?.connection)
+        });
+        let worked = working.map_err(|_| StoreError::Closed)?.await;
+        worked.unwrap_or_else(|failed| Err(StoreError::Internal(failed.to_string())))
     }
 
     pub(super) async fn close(&self) -> Result<(), StoreError> {
@@ -403,7 +422,7 @@ struct Committed {
 
 /// The state of the commits. One commit at a time uses it.
 struct Committer {
-    connection: Connection,
+    connection: CopiedConnection,
     checkpointer: Checkpointer,
     routes: Routes,
     quotas: QuotaCounters,
@@ -500,7 +519,7 @@ impl Committer {
         answers: &mut Vec<Result<(), StoreError>>,
     ) -> Result<Committed, StoreError> {
         self.routes.begin();
-        let (connection, counting) = (&self.connection, &mut self.counting);
+        let (connection, counting): (&Connection, _) = (&self.connection, &mut self.counting);
         let run =
             |sql| -> Result<(), StoreError> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
         let mut tx = Tx {
@@ -630,6 +649,6 @@ impl Committer {
         drop(self.checkpointer);
         schema::set_seen_time(&self.connection, self.clock.due_now())?;
         self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-        self.connection.close().map_err(|(_, error)| error.into())
+        Ok(self.connection.close()?)
     }
 }

@@ -13,6 +13,7 @@
 
 mod api;
 mod auto_disable;
+mod backups;
 mod cors;
 mod crash;
 mod damage;

@@ -30,6 +30,7 @@ pub(in crate::api) const API: ApiDocument = ApiDocument {
         ("erasures", "Erasures of many events."),
         ("tenants", "Owners of endpoints and events, which see no resource of another tenant."),
         ("keys", "API keys."),
+        ("backups", "Copies of the whole store."),
         ("relay", "The whole relay."),
     ],
     path_parameter: |tag, name| match (name, tag) {
@@ -39,6 +40,7 @@ pub(in crate::api) const API: ApiDocument = ApiDocument {
         (_, "deliveries") => "The id of the delivery.",
         (_, "replays") => "The id of the replay.",
         (_, "erasures") => "The id of the erasure.",
+        (_, "backups") => "The name of the backup.",
         (_, "keys") => "The id of the API key.",
         _ => "The id of the resource.",
     },
@@ -327,6 +329,28 @@ pub(in crate::api) fn read_retention() -> Operation {
              delete. The plan looks at a limited number of events.",
         )
         .answer(200, "The settings, and the number of events that are due.")
+}
+
+pub(in crate::api) fn create_backup() -> Operation {
+    Operation::new("create_backup", "Make a backup")
+        .text(
+            "The backup is made while relay runs, in the directory of backups. It has every event that was accepted before \
+             this request. `GET /v1/backups/{id}` shows its progress and its result.",
+        )
+        .answer(202, "The backup has begun.")
+        .answer(409, "A backup is running already.")
+}
+
+pub(in crate::api) fn list_backups() -> Operation {
+    Operation::new("list_backups", "List backups")
+        .text(
+            "The files in the directory of backups, the backup in progress, and the latest one if it failed.",
+        )
+        .answer(200, "All backups, newest first.")
+}
+
+pub(in crate::api) fn read_backup() -> Operation {
+    Operation::new("read_backup", "Read a backup").answer(200, "The backup.")
 }
 
 pub(in crate::api) fn pause_all() -> Operation {

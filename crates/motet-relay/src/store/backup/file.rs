@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::store::schema;
+
 /// The end of the name of an unfinished backup.
 const PARTIAL: &str = ".partial";
+
+/// Steps of SQLite's virtual machine after which a check looks whether it is stopped.
+const CHECK_STEPS: std::ffi::c_int = 10_000;
 
 /// Files that SQLite creates beside a database.
 const SIDE_FILES: [&str; 3] = ["-journal", "-wal", "-shm"];
@@ -48,17 +53,31 @@ impl PartialBackup {
         Ok(connection)
     }
 
-    /// Checks the written database page by page.
+    /// The path of the unfinished file.
+    pub(in crate::store) fn path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// The size of the file so far.
+    pub(in crate::store) fn bytes(&self) -> u64 {
+        fs::metadata(&self.partial).map_or(0, |found| found.len())
+    }
+
+    /// Checks the written database page by page, until `is_stopped` returns `true`. Returns the first finding.
     ///
     /// # Errors
-    /// The first finding, or an error of SQLite.
-    pub(in crate::store) fn check(&self) -> rusqlite::Result<Result<(), String>> {
-        let connection = Connection::open(&self.partial)?;
-        // A database in the mode of a write-ahead log cannot be opened from a read-only disk.
+    /// An error of SQLite, also if the check was stopped.
+    pub(in crate::store) fn check(
+        &self,
+        is_stopped: impl FnMut() -> bool + Send + 'static,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut connection = Connection::open(&self.partial)?;
+        // A database in the mode of a write-ahead log cannot be opened on a read-only disk.
         connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
-        let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        connection.progress_handler(CHECK_STEPS, Some(is_stopped))?;
+        let finding = schema::first_finding(&connection, "integrity_check")?;
         connection.close().map_err(|(_, error)| error)?;
-        Ok(if verdict == "ok" { Ok(()) } else { Err(verdict) })
+        Ok(finding)
     }
 
     /// Moves the file to its name, once it is on the disk. Returns its size.

@@ -18,6 +18,10 @@ impl SmallDisk {
     pub(crate) fn grow(&self, size: &str) {
         assert!(mount(&["-o", &format!("remount,size={size}")], &self.mounted_at));
     }
+
+    pub(crate) fn make_read_only(&self) {
+        assert!(mount(&["-o", "remount,ro"], &self.mounted_at));
+    }
 }
 
 impl Drop for SmallDisk {
