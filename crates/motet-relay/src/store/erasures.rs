@@ -131,7 +131,11 @@ impl Store {
     /// Does the next part of an erasure: a step, or everything after the last step.
     async fn advance(&self, row: &ErasureRow) -> Result<(), StoreError> {
         if row.is_erased {
-            self.give_back_all().await?;
+            // Set back also after an error, which is tried again. If the future is dropped, the store is closing.
+            self.shared.scrub.set_freeing(true);
+            let given_back = self.give_back_all().await;
+            self.shared.scrub.set_freeing(false);
+            given_back?;
             self.empty_log().await;
             let (seq, wall) = (row.seq, self.clock().wall());
             return self

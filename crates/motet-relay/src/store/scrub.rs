@@ -3,7 +3,7 @@
 //! The commit that erases sets a mark in the store, so that a process that ends before the log is empty leaves the work to
 //! the next start.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use motet::task::timeout;
@@ -34,11 +34,25 @@ pub(super) struct LogScrub {
     woken: Notify,
     /// The last request that is done.
     done: watch::Sender<u64>,
+    /// `true` while an erasure returns free pages to the file system.
+    is_freeing: AtomicBool,
 }
 
 impl Default for LogScrub {
     fn default() -> Self {
-        Self { requested: AtomicU64::new(0), woken: Notify::new(), done: watch::Sender::new(0) }
+        let is_freeing = AtomicBool::new(false);
+        Self { requested: AtomicU64::new(0), woken: Notify::new(), done: watch::Sender::new(0), is_freeing }
+    }
+}
+
+impl LogScrub {
+    /// Returns `true` if retention must wait: it would free further pages all the time.
+    pub(super) fn is_freeing(&self) -> bool {
+        self.is_freeing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_freeing(&self, is_freeing: bool) {
+        self.is_freeing.store(is_freeing, Ordering::Relaxed);
     }
 }
 

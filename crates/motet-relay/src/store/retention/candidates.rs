@@ -49,22 +49,27 @@ pub(super) fn numbers_after(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns some events of all tenants after a position.
-pub(super) fn oldest_after(connection: &Connection, after: i64) -> Result<Vec<Candidate>, StoreError> {
+/// Returns up to `limit` events of all tenants after a position.
+pub(super) fn oldest_after(
+    connection: &Connection,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<Candidate>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM events NOT INDEXED WHERE seq > ?1 ORDER BY seq LIMIT 200");
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map([after], Candidate::read)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(rows.take(limit).collect::<Result<_, _>>()?)
 }
 
 /// The position of a walk over the events that keep their data for a shorter time: the end of that time, and the event.
 pub(super) type ShorterPosition = (Millis, i64);
 
-/// Returns some events whose own time has ended, after a position.
+/// Returns up to `limit` events whose own time has ended, after a position.
 pub(super) fn ended_after(
     connection: &Connection,
     (from, last): ShorterPosition,
     now: Millis,
+    limit: usize,
 ) -> Result<Vec<(ShorterPosition, Candidate)>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS}, created_at + keep_ms FROM events INDEXED BY events_by_keep
@@ -75,7 +80,7 @@ pub(super) fn ended_after(
     let mut rows = statement.query(params![from, now])?;
     let mut found = Vec::new();
     // No limit in the statement: any number of events may end at the same time as the position.
-    while found.len() < 200
+    while found.len() < limit.min(200)
         && let Some(row) = rows.next()?
     {
         let candidate = Candidate::read(row)?;

@@ -8,14 +8,16 @@ use rusqlite::Connection;
 use tokio::time::{Instant, sleep};
 
 use super::candidates::{
-    Candidate, RetainedPosition, ShorterPosition, next_end, numbers_after, retained_after,
+    Candidate, RetainedPosition, ShorterPosition, ended_after, next_end, numbers_after, oldest_after,
+    retained_after,
 };
 use super::housekeeping;
 use super::settle::Deleted;
 use super::steps::{self, Step, keep_times};
-use super::{CHANGED_PER_STEP, CLOCK_MARGIN, DueKind, KeepTimes, position};
+use super::{CHANGED_PER_STEP, CLOCK_MARGIN, DueKind, KeepTimes, position, set_position};
 use crate::clock::Millis;
 use crate::config::Retention;
+use crate::store::damage::{end_of_damage, readable};
 use crate::store::space::used_bytes;
 use crate::store::vacuum::{free_pages_beyond, give_back};
 use crate::store::writer::Tx;
@@ -242,8 +244,14 @@ impl Driver {
             let from = self.shorter;
             let step = |limit| self.step(move |tx| steps::shorter(tx, from, now, limit));
             let Some(step) = self.damaged(step(usize::MAX).await, step(1)).await? else {
-                // The next time of an event is at least a millisecond later.
-                self.shorter = (from.0.saturating_add(1), 0);
+                let next = move |connection: &Connection| ended_after(connection, from, now, 1);
+                match self.past_damage(next).await? {
+                    Some((next, _)) => self.shorter = next,
+                    None => {
+                        self.shorter = FIRST_SHORTER;
+                        break;
+                    }
+                }
                 continue;
             };
             in_use += step.in_use;
@@ -276,8 +284,13 @@ impl Driver {
                 self.step(move |tx| steps::retained(tx, &relay, from, now, limit))
             };
             let Some(step) = self.damaged(step(usize::MAX).await, step(1)).await? else {
-                let (kind, tenant, event) = from;
-                self.retained = (kind, tenant, event.saturating_add(1));
+                match self.past_damage(move |connection| retained_after(connection, from)).await? {
+                    Some(next) => self.retained = next,
+                    None => {
+                        self.retained = FIRST_RETAINED;
+                        break;
+                    }
+                }
                 continue;
             };
             in_use += step.in_use;
@@ -303,8 +316,10 @@ impl Driver {
         loop {
             let step = |limit| self.step(move |tx| steps::by_size(tx, max_bytes, limit));
             let Some(step) = self.damaged(step(usize::MAX).await, step(1)).await? else {
-                self.paced(|tx| steps::pass_over_by_size(tx)).await?;
-                continue;
+                if self.pass_over_by_size().await? {
+                    continue;
+                }
+                break;
             };
             deleted.rows += step.deleted.rows;
             if step.next.is_none() {
@@ -329,6 +344,32 @@ impl Driver {
             "the store is larger than --max-bytes, and all events that are left are in use"
         );
         Ok(Some(now.saturating_add(LONGEST_BETWEEN)))
+    }
+
+    /// Returns the first row of a walk, so that the walk continues after it; `None` if it cannot be read either.
+    async fn past_damage<T: Send + 'static>(
+        &self,
+        next: impl FnOnce(&Connection) -> Result<Vec<T>, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let found = readable(self.store.shared.readers.read(next).await)?;
+        Ok(found.ok().and_then(|rows| rows.into_iter().next()))
+    }
+
+    /// Moves the position of the deletions by size past the next event, which cannot be read or written. Returns `false` if
+    /// the damage extends to the end.
+    async fn pass_over_by_size(&self) -> Result<bool, StoreError> {
+        let find = |connection: &Connection| {
+            let from = position(connection, steps::BY_SIZE, DueKind::Rows)?;
+            if let Ok(events) = readable(oldest_after(connection, from, 1))? {
+                return Ok(events.first().map_or(0, |event| event.seq));
+            }
+            let next = |distance: i64| oldest_after(connection, from.saturating_add(distance), 1).map(drop);
+            let end = end_of_damage(i64::MAX - from, next)?;
+            Ok(end.map_or(0, |distance| from.saturating_add(distance)))
+        };
+        let upto = self.store.shared.readers.read(find).await?;
+        self.paced(move |tx| set_position(tx.connection, steps::BY_SIZE, DueKind::Rows, upto)).await?;
+        Ok(upto > 0)
     }
 
     /// Returns free pages to the file system, except for some that new events use soon.
@@ -384,6 +425,9 @@ impl Driver {
         F: Fn(&mut Tx<'_>) -> Result<T, StoreError> + Clone + Send + 'static,
     {
         loop {
+            while self.store.shared.scrub.is_freeing() {
+                sleep(SWEEP_RETRY).await;
+            }
             let (job, began) = (job.clone(), Instant::now());
             let timed = move |tx: &mut Tx<'_>| {
                 let waited = began.elapsed();

@@ -136,7 +136,7 @@ pub(super) fn shorter(
     let mut budget = Budget::new(CHANGED_PER_STEP);
     let mut reach = Reaches::default();
     let mut upto = from;
-    for (at, event) in ended_after(tx.connection, from, now)?.into_iter().take(limit) {
+    for (at, event) in ended_after(tx.connection, from, now, limit)? {
         let reach = reach.of(tx, event.tenant)?;
         match settle(tx, DueKind::Data, &event, &reach, &mut budget, &mut step.deleted)? {
             Settled::Done => {}
@@ -209,9 +209,9 @@ pub(super) fn by_size(tx: &mut Tx<'_>, max_bytes: u64, limit: usize) -> Result<S
     let mut upto = from;
     let (part, whole) = SIZE_REACHED;
     let target = max_bytes / whole * part;
-    let events = oldest_after(tx.connection, from)?;
+    let events = oldest_after(tx.connection, from, limit)?;
     let is_end = events.is_empty();
-    for event in events.into_iter().take(limit) {
+    for event in events {
         if used_bytes(tx.connection)? <= target {
             break;
         }
@@ -235,12 +235,6 @@ pub(super) fn by_size(tx: &mut Tx<'_>, max_bytes: u64, limit: usize) -> Result<S
         set_position(tx.connection, BY_SIZE, DueKind::Rows, upto)?;
     }
     Ok(step)
-}
-
-/// Moves the position of the deletions by size past the next event, which cannot be read.
-pub(super) fn pass_over_by_size(tx: &Tx<'_>) -> Result<(), StoreError> {
-    let from = position(tx.connection, BY_SIZE, DueKind::Rows)?;
-    set_position(tx.connection, BY_SIZE, DueKind::Rows, from.saturating_add(1))
 }
 
 /// The replays of the tenants of a step, read once for each.
