@@ -270,33 +270,32 @@ async fn clock_that_is_set_forward_deletes_nothing() {
 
 #[tokio::test]
 async fn event_stays_until_a_running_replay_has_passed_it() {
-    with_store(AutoDisable::default(), async |store| {
-        let receiver = endpoint(store).await;
-        publish(store, event("a")).await;
-        deliver(store, receiver).await;
-        let late = endpoint(store).await;
-        let mut replays = Vec::new();
-        for (mode, at) in [(ReplayMode::Missing, late), (ReplayMode::Delivered, receiver)] {
+    // A walk over events, and one over deliveries.
+    for mode in [ReplayMode::Missing, ReplayMode::Delivered] {
+        with_store(AutoDisable::default(), async |store| {
+            let receiver = endpoint(store).await;
+            publish(store, event("a")).await;
+            deliver(store, receiver).await;
+            let late = endpoint(store).await;
+            let at = if mode == ReplayMode::Missing { late } else { receiver };
             let filter = ReplayFilter::default();
             let new = NewReplay { mode, endpoint: Some(at), filter, requested_by: None, once: None };
             let plan = store.plan_replay(TENANT, &new).await.unwrap();
-            replays.push(store.start_replay(TENANT, new, plan).await.unwrap().seq);
-        }
-        // Published after the replays began, so they do not send it.
-        publish(store, event("b")).await;
-        deliver(store, receiver).await;
-        deliver(store, late).await;
-        store.clock().pass(DAY * 100);
-        let mut driver = Driver::new(store.clone(), keep(30, 90));
-        for replay in replays {
+            let replay = store.start_replay(TENANT, new, plan).await.unwrap().seq;
+            // Published after the replay began, so the replay does not send it.
+            publish(store, event("b")).await;
+            deliver(store, receiver).await;
+            deliver(store, late).await;
+            store.clock().pass(DAY * 100);
+            let mut driver = Driver::new(store.clone(), keep(30, 90));
             driver.pass().await.unwrap();
-            assert_eq!(rows(store).await, [1, 1, 1, 1]);
+            assert_eq!(rows(store).await, [1, 1, 1, 1], "{mode:?}");
             store.cancel_replay(TENANT, replay).await.unwrap();
-        }
-        driver.pass().await.unwrap();
-        assert_eq!(rows(store).await, [0; 4]);
-    })
-    .await;
+            driver.pass().await.unwrap();
+            assert_eq!(rows(store).await, [0; 4], "{mode:?}");
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
