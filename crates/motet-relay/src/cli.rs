@@ -51,6 +51,11 @@ pub enum Command {
     Erase(EraseArgs),
     /// Copy the store of a running or a stopped relay into a file
     Backup(BackupArgs),
+    /// Check whether this machine is fit for relay, with the settings of `serve`, and say what to do
+    Doctor(DoctorArgs),
+    /// Write the pages of the manual and the completions of shells into a directory
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// Replaced by `key`
     #[command(hide = true)]
     RotateKey(RemovedArgs),
@@ -709,6 +714,25 @@ pub struct BackupArgs {
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) serve: Box<ServeArgs>,
+
+    /// Print the findings as a JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// The directory
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
 }
 
 /// The arguments of a command that does not exist any more.

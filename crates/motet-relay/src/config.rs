@@ -3,10 +3,11 @@
 //! This module knows only `error`, so that every part can use its settings without an import circle.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -22,6 +23,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The address that the API listens on.
     pub listen: SocketAddr,
+    /// A listening socket that the API uses in place of `listen`, such as that of systemd.
+    pub listener: Option<Arc<TcpListener>>,
     /// The certificate chain of the API, a PEM file that is read again when it changes. With `tls_key` the API is HTTPS.
     pub tls_cert: Option<PathBuf>,
     /// The private key of the certificate, a PEM file that is read again when it changes.
@@ -75,6 +78,7 @@ impl Config {
         Self {
             data,
             listen,
+            listener: None,
             tls_cert: None,
             tls_key: None,
             cors_origins: Vec::new(),

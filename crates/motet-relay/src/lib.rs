@@ -26,7 +26,9 @@
 //! - `import`: copies the applications of another system into a relay, as a client of `control`.
 //! - `config`, `error`: the settings as types, and the errors of the start, which know no other module.
 //! - `settings`: the command line, the environment and the file of settings.
+//! - `doctor`: checks of the machine.
 //! - `tls`: the certificate of the API.
+//! - `generate`: the manual and the completions of shells.
 //! - `demo`: relay against a receiver that misbehaves.
 //!
 //! An event passes `api`, `store`, `dispatch` and `outbound`, and the outcome of an attempt goes back to the store.
@@ -40,7 +42,9 @@ mod config;
 mod control;
 mod demo;
 mod dispatch;
+mod doctor;
 mod error;
+mod generate;
 mod guard;
 mod ids;
 mod import;
@@ -58,8 +62,8 @@ mod tls;
 
 pub use self::access::KeyScope;
 pub use self::cli::{
-    BackupArgs, Cli, Command, ConfigArgs, DemoArgs, EraseArgs, ImportArgs, KeyArgs, LogFormat, RemovedArgs,
-    RetentionArgs, ServeArgs,
+    BackupArgs, Cli, Command, ConfigArgs, DemoArgs, DoctorArgs, EraseArgs, GenerateArgs, ImportArgs, KeyArgs,
+    LogFormat, RemovedArgs, RetentionArgs, ServeArgs,
 };
 pub use self::config::{
     AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule,
@@ -69,7 +73,9 @@ pub use self::control::{
     CommandError, run_backup_command, run_erase_command, run_key_command, run_retention_command,
 };
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
+pub use self::doctor::run_doctor_command;
 pub use self::error::{OpenError, RunError, StartError};
+pub use self::generate::run_generate_command;
 pub use self::guard::{AddressGuard, BlockedAddressError};
 pub use self::import::{ImportReport, run_import_command};
 pub use self::log::start_log;

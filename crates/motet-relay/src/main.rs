@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
+use listenfd::ListenFd;
 use motet::App;
 use motet::run::Root;
 use motet::task::{Nursery, ReasonKind, Scope};
 use motet_relay::{
-    BackupArgs, Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, EraseArgs, ImportArgs,
-    KeyArgs, LogFormat, Relay, RetentionArgs, ServeArgs, Settings, SettingsError, reload_on_request,
-    run_backup_command, run_config_command, run_demo, run_erase_command, run_import_command, run_key_command,
-    run_retention_command, start_log,
+    BackupArgs, Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, DoctorArgs, EraseArgs,
+    GenerateArgs, ImportArgs, KeyArgs, LogFormat, Relay, RetentionArgs, ServeArgs, Settings, SettingsError,
+    reload_on_request, run_backup_command, run_config_command, run_demo, run_doctor_command,
+    run_erase_command, run_generate_command, run_import_command, run_key_command, run_retention_command,
+    start_log,
 };
 
 /// An error that ends the program; it is printed with its causes.
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         | Command::Import(_)
         | Command::Backup(_)
         | Command::Config(_)
+        | Command::Doctor(_)
+        | Command::Generate(_)
         | Command::Retention(_)
         | Command::Erase(_) => "warn",
         Command::Demo(_) | Command::RotateKey(_) => "error",
@@ -65,6 +69,8 @@ fn main() -> ExitCode {
         Command::Config(args) => config(args, &settings),
         Command::Retention(args) => retention(&args),
         Command::Erase(args) => erase(&args),
+        Command::Doctor(args) => doctor(args),
+        Command::Generate(args) => generate(&args),
         Command::RotateKey(_) => rotate_key(),
     }
 }
@@ -82,7 +88,14 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 fn serve(args: ServeArgs, settings: &Settings) -> ExitCode {
-    let config = Config::from(args);
+    let mut config = Config::from(args);
+    match ListenFd::from_env().take_tcp_listener(0) {
+        Ok(inherited) => config.listener = inherited.map(Arc::new),
+        Err(error) => {
+            tracing::error!(%error, "the socket that systemd passes on cannot be used; it must be a stream of IP");
+            return ExitCode::FAILURE;
+        }
+    }
     for unknown in settings.unknown_variables() {
         tracing::warn!("in the environment, {unknown}");
     }
@@ -113,6 +126,7 @@ fn serve(args: ServeArgs, settings: &Settings) -> ExitCode {
         }
         let scheme = if is_https { "https" } else { "http" };
         tracing::info!(%address, data, "relay is ready; the page is at {scheme}://{address}/");
+        app.ready();
         relay.serve(app).await
     })
 }
@@ -150,6 +164,17 @@ fn import(args: &ImportArgs) -> ExitCode {
 
 fn config(args: ConfigArgs, settings: &Settings) -> ExitCode {
     motet::run(async |_: &Nursery<MainError>| Ok(run_config_command(args, settings, write_out)?))
+}
+
+fn doctor(args: DoctorArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| {
+        let is_fit = run_doctor_command(args, write_out).await?;
+        Ok(if is_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+fn generate(args: &GenerateArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| Ok(run_generate_command(args)?))
 }
 
 /// Prints why the settings cannot be used.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,11 +68,16 @@ impl Relay {
         for net in &config.allow_net {
             tracing::warn!(%net, "deliveries to this network are allowed in addition to public addresses");
         }
-        let (listen, shutdown_grace) = (config.listen, config.shutdown_grace);
+        let (listen, inherited, shutdown_grace) =
+            (config.listen, config.listener.clone(), config.shutdown_grace);
         let data = config.data.clone();
         let running = parts::container(config).start(app.in_phase(STORE).scope()).await?;
         let failed = |source| StartError::Listen { address: listen, source: Arc::new(source) };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let listener = match inherited {
+            Some(inherited) => inherited.try_clone().and_then(from_std),
+            None => TcpListener::bind(listen).await,
+        };
+        let listener = listener.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         // The start of the store has locked the directory.
         let control = ControlSocket::bind(&data);
@@ -246,6 +252,11 @@ impl Reloader {
         let Config { tenant_quotas, max_store_bytes, .. } = config;
         self.store.set_limits(tenant_quotas.clone(), *max_store_bytes).await.map_err(StartError::store)
     }
+}
+
+fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// The server of the control socket, so that commands reach a relay whose connections are all in use.

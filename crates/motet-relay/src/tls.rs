@@ -48,6 +48,11 @@ pub(crate) async fn server_config(
     Ok(Arc::new(config))
 }
 
+/// Checks that the files could be used.
+pub(crate) fn check(files: &CertificateFiles) -> Result<(), StartError> {
+    Contents::read(files)?.parse(files).map(drop)
+}
+
 /// The certificate of the handshakes.
 #[derive(Debug)]
 struct InUse(RwLock<Arc<CertifiedKey>>);

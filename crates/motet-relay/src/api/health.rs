@@ -229,6 +229,11 @@ async fn render(api: &ApiState) -> Result<Rendered, StoreError> {
         metrics::gauge!("relay_backup_age_seconds").set(age as f64 / 1_000.0);
         metrics::gauge!("relay_backup_bytes").set(bytes as f64);
     }
+    let disk = api.store.disk_use().await?;
+    metrics::gauge!("relay_disk_free_bytes").set(disk.free as f64);
+    for (file, bytes) in [("database", disk.database), ("log", disk.log)] {
+        metrics::gauge!("relay_store_bytes", "file" => file).set(bytes as f64);
+    }
     for (of, used) in api.memory.used() {
         metrics::gauge!("relay_body_bytes", "of" => of).set(used as f64);
     }

@@ -105,6 +105,11 @@ impl Control {
         }
     }
 
+    /// Connects to the relay that uses a directory. Returns `None` if there is none.
+    pub(crate) async fn to_running(scope: &Scope, directory: &Path) -> Result<Option<Self>, CommandError> {
+        Self::over_socket(scope, directory).await
+    }
+
     /// Returns `None` if no relay listens on the socket of the directory.
     async fn over_socket(scope: &Scope, directory: &Path) -> Result<Option<Self>, CommandError> {
         let path = socket::path_in(directory);

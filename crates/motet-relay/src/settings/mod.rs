@@ -44,6 +44,7 @@ const OTHER_VARIABLES: [&str; 1] = ["RELAY_KEY"];
 /// The commands whose options are settings; the program without a command has them too.
 const SERVE: &str = "serve";
 const CONFIG_COMMANDS: [&str; 2] = ["check", "show"];
+const DOCTOR: &str = "doctor";
 
 /// The command line with the settings of the environment and of the file.
 #[derive(Debug)]
@@ -189,7 +190,7 @@ fn options_of(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
 fn serve_matches(matches: &ArgMatches) -> Option<&ArgMatches> {
     match matches.subcommand() {
         None => Some(matches),
-        Some((SERVE, serve)) => Some(serve),
+        Some((SERVE | DOCTOR, serve)) => Some(serve),
         Some((CONFIG, config)) => config.subcommand().map(|(_, serve)| serve),
         Some(_) => None,
     }
@@ -206,6 +207,7 @@ fn on_serve_options(command: clap::Command, change: impl Fn(clap::Arg) -> clap::
     command
         .mut_args(change)
         .mut_subcommand(SERVE, |serve| serve.mut_args(change))
+        .mut_subcommand(DOCTOR, |doctor| doctor.mut_args(change))
         .mut_subcommand(CONFIG, config)
 }
 

@@ -99,6 +99,7 @@ pub(crate) use self::retention::{KeepTimes, RetentionPlan, TenantRetention};
 pub(crate) use self::rollups::EndpointStats;
 use self::scrub::LogScrub;
 pub(crate) use self::sessions::NewSession;
+pub(crate) use self::space::DiskUse;
 use self::space::StoreSpace;
 use self::tail::EventTail;
 pub(crate) use self::tail::FeedEvent;
@@ -108,7 +109,7 @@ use self::wakes::Wakes;
 pub(crate) use self::wakes::{EndpointWake, Wake};
 pub(crate) use self::writer::MAX_WEIGHT;
 use self::writer::{CommitListeners, Tx, Writer};
-use crate::clock::{Clock, millis};
+use crate::clock::{Clock, Millis, millis};
 use crate::config::{AutoDisable, Retention, TenantQuotas};
 use crate::error::OpenError;
 use crate::ids::Ids;
@@ -407,6 +408,16 @@ impl Store {
         .await
     }
 
+    /// Returns the sizes of the files of the store, and the free space on their disk.
+    pub(crate) async fn disk_use(&self) -> Result<DiskUse, StoreError> {
+        let database = self.shared.lock.identity().path().to_owned();
+        let disk = self.shared.metrics_reader.read(move |_| {
+            DiskUse::of(&database)
+                .map_err(|error| StoreError::Io(format!("cannot examine the disk: {error}")))
+        });
+        disk.await
+    }
+
     /// Waits until the writer has ended because of a bug.
     pub(crate) async fn writer_gone(&self) {
         self.shared.writer.gone().await;
@@ -437,6 +448,13 @@ impl Store {
     {
         self.shared.writer.write(weight, job).await
     }
+}
+
+/// Returns the latest due time that the store in a directory has reached. Must be called only if the store is open in a
+/// process: opening it would create files.
+pub(crate) fn seen_time_in(directory: &Path) -> Option<Millis> {
+    let connection = schema::open_reader(&directory.join(schema::FILE_NAME)).ok()?;
+    schema::seen_time(&connection).ok()
 }
 
 /// Waits until the system's clock is no longer behind, and wakes the endpoints with due deliveries.

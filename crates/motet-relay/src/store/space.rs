@@ -26,6 +26,30 @@ const LEAST_RESERVE_BYTES: u64 = 64 << 10;
 /// Upper bound of the size of a row that is no event.
 const ROW_BYTES: usize = 64 << 10;
 
+/// The disk of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DiskUse {
+    /// Bytes that relay can still write.
+    pub(crate) free: u64,
+    /// Sizes of the database and of its log, in bytes.
+    pub(crate) database: u64,
+    pub(crate) log: u64,
+}
+
+impl DiskUse {
+    pub(super) fn of(database: &Path) -> io::Result<Self> {
+        let disk = statvfs(database)?;
+        let mut log = database.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Self {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            database: fs::metadata(database)?.len(),
+            // A store without a write since its start may have no log.
+            log: fs::metadata(log).map_or(0, |found| found.len()),
+        })
+    }
+}
+
 /// The space for new events.
 #[derive(Debug)]
 pub(super) struct StoreSpace {
