@@ -56,6 +56,10 @@ pub enum Command {
     /// Write the pages of the manual and the completions of shells into a directory
     #[command(hide = true)]
     Generate(GenerateArgs),
+    /// Look for damage in the store of a running or a stopped relay, or in a backup; nothing is changed
+    Check(CheckArgs),
+    /// Make a store of a backup, in a data directory without a store
+    Restore(RestoreArgs),
     /// Replaced by `key`
     #[command(hide = true)]
     RotateKey(RemovedArgs),
@@ -733,6 +737,40 @@ pub struct GenerateArgs {
     /// The directory
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
+}
+
+/// Options of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Data directory, or the file of a backup
+    #[arg(long, value_name = "PATH", default_value = Config::DEFAULT_DATA)]
+    pub(crate) data: PathBuf,
+
+    /// Check the pages and the schema only, and not each row
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The backup; it stays as it is
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Data directory without a store; created if it does not exist
+    #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
+    pub(crate) data: PathBuf,
+
+    /// Start with all deliveries paused, so that no event is sent again before you have looked at them; POST /v1/resume
+    /// ends the pause
+    #[arg(long)]
+    pub(crate) hold: bool,
+
+    /// Skip the pending deliveries of events that were published before this time, such as 2030-01-31T00:00:00Z; a replay
+    /// sends them
+    #[arg(long, value_name = "TIME")]
+    pub(crate) skip_before: Option<jiff::Timestamp>,
 }
 
 /// The arguments of a command that does not exist any more.

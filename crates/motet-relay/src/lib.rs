@@ -62,15 +62,16 @@ mod tls;
 
 pub use self::access::KeyScope;
 pub use self::cli::{
-    BackupArgs, Cli, Command, ConfigArgs, DemoArgs, DoctorArgs, EraseArgs, GenerateArgs, ImportArgs, KeyArgs,
-    LogFormat, RemovedArgs, RetentionArgs, ServeArgs,
+    BackupArgs, CheckArgs, Cli, Command, ConfigArgs, DemoArgs, DoctorArgs, EraseArgs, GenerateArgs,
+    ImportArgs, KeyArgs, LogFormat, RemovedArgs, RestoreArgs, RetentionArgs, ServeArgs,
 };
 pub use self::config::{
     AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule,
     TenantQuotas, Timeouts,
 };
 pub use self::control::{
-    CommandError, run_backup_command, run_erase_command, run_key_command, run_retention_command,
+    CommandError, run_backup_command, run_check_command, run_erase_command, run_key_command,
+    run_restore_command, run_retention_command,
 };
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::doctor::run_doctor_command;
@@ -85,3 +86,4 @@ pub use self::settings::{
     CommandLine, Mistake, Settings, SettingsError, reload_on_request, run_config_command,
 };
 pub use self::signature::{Secret, SecretError};
+pub use self::store::RestoreError;

@@ -16,11 +16,11 @@ use motet::App;
 use motet::run::Root;
 use motet::task::{Nursery, ReasonKind, Scope};
 use motet_relay::{
-    BackupArgs, Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, DoctorArgs, EraseArgs,
-    GenerateArgs, ImportArgs, KeyArgs, LogFormat, Relay, RetentionArgs, ServeArgs, Settings, SettingsError,
-    reload_on_request, run_backup_command, run_config_command, run_demo, run_doctor_command,
-    run_erase_command, run_generate_command, run_import_command, run_key_command, run_retention_command,
-    start_log,
+    BackupArgs, CheckArgs, Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, DoctorArgs,
+    EraseArgs, GenerateArgs, ImportArgs, KeyArgs, LogFormat, Relay, RestoreArgs, RetentionArgs, ServeArgs,
+    Settings, SettingsError, reload_on_request, run_backup_command, run_check_command, run_config_command,
+    run_demo, run_doctor_command, run_erase_command, run_generate_command, run_import_command,
+    run_key_command, run_restore_command, run_retention_command, start_log,
 };
 
 /// An error that ends the program; it is printed with its causes.
@@ -50,6 +50,8 @@ fn main() -> ExitCode {
         Command::Key(_)
         | Command::Import(_)
         | Command::Backup(_)
+        | Command::Check(_)
+        | Command::Restore(_)
         | Command::Config(_)
         | Command::Doctor(_)
         | Command::Generate(_)
@@ -66,6 +68,8 @@ fn main() -> ExitCode {
         Command::Key(args) => key(&args),
         Command::Import(args) => import(&args),
         Command::Backup(args) => backup(&args),
+        Command::Check(args) => check(&args),
+        Command::Restore(args) => restore(&args),
         Command::Config(args) => config(args, &settings),
         Command::Retention(args) => retention(&args),
         Command::Erase(args) => erase(&args),
@@ -152,6 +156,17 @@ fn key(args: &KeyArgs) -> ExitCode {
 
 fn backup(args: &BackupArgs) -> ExitCode {
     motet::run(async |_: &Nursery<MainError>| Ok(run_backup_command(args, write_out).await?))
+}
+
+fn restore(args: &RestoreArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| Ok(run_restore_command(args, write_out).await?))
+}
+
+fn check(args: &CheckArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| {
+        let is_whole = run_check_command(args, write_out).await?;
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
 }
 
 fn import(args: &ImportArgs) -> ExitCode {

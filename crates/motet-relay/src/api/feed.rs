@@ -139,7 +139,11 @@ pub(super) async fn open(
 /// Returns the event after which the feed continues. An empty id counts as none, as with an `EventSource`.
 fn last_event_id(ids: Ids, headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
-    let event = id.to_str().ok().and_then(|id| ids.parse(IdKind::Event, id));
+    let text = id.to_str().unwrap_or_default();
+    let event = ids.parse(IdKind::Event, text);
+    if ids.is_lost(IdKind::Event, text) {
+        return Err(gone(ids, headers, FollowRefusal::Unknown));
+    }
     event.map(Some).ok_or_else(|| {
         Problem::invalid(format!(
             "Last-Event-ID {id:?} is not the id of an event of this relay; leave the header out to get new events only"

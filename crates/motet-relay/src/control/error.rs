@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::error::StartError;
 use crate::settings::Mistake;
+use crate::store::RestoreError;
 
 /// The reason why a command failed.
 #[derive(Debug, Error)]
@@ -86,6 +87,9 @@ pub enum CommandError {
     /// No token was given for the source of an import.
     #[error("the source of the import needs a token: set --token, or the environment variable SVIX_TOKEN")]
     NoToken,
+    /// The backup was not restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The backup failed.
     #[error("there is no backup: {0}")]
     Backup(String),

@@ -7,9 +7,11 @@
 //! | a server and a key | the server, with the rights of the key |
 
 mod backup;
+mod check;
 mod erase;
 mod error;
 mod keys;
+mod restore;
 mod retention;
 mod socket;
 mod table;
@@ -30,9 +32,11 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use self::backup::run_backup_command;
+pub use self::check::run_check_command;
 pub use self::erase::run_erase_command;
 pub use self::error::CommandError;
 pub use self::keys::run_key_command;
+pub use self::restore::run_restore_command;
 pub use self::retention::run_retention_command;
 pub(crate) use self::socket::ControlSocket;
 pub(crate) use self::table::{printable, table};

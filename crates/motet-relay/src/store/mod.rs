@@ -11,6 +11,7 @@
 
 mod backlog;
 mod backup;
+mod check;
 mod checkpoint;
 mod damage;
 mod deliveries;
@@ -29,6 +30,7 @@ mod policy;
 mod quotas;
 mod readers;
 mod replays;
+mod restore;
 mod retention;
 mod rollups;
 mod routes;
@@ -60,6 +62,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::backlog::Backlogs;
 use self::backup::Backups;
 pub(crate) use self::backup::{EndedBackup, RunningBackup, keep_backups};
+pub(crate) use self::check::{CheckDepth, check};
 use self::damage::Damage;
 pub(crate) use self::damage::Unreadable;
 pub(crate) use self::deliveries::{
@@ -94,6 +97,8 @@ pub(crate) use self::replays::{
     Cancelled, MissedEvents, NewReplay, PlannedPart, ReplayFilter, ReplayLimits, ReplayMode, ReplayPart,
     ReplayPartRow, ReplayPlan, ReplayRow, ReplayState, ReplayStep, ReplayWake,
 };
+pub use self::restore::RestoreError;
+pub(crate) use self::restore::{RestoreOptions, RestoredStore, restore};
 use self::retention::RetentionSignal;
 pub(crate) use self::retention::{KeepTimes, RetentionPlan, TenantRetention};
 pub(crate) use self::rollups::EndpointStats;
@@ -241,7 +246,11 @@ impl Store {
             Err(error) => return Err(OpenError::directory(&database, io::Error::other(error))),
         }
 
-        let ids = Ids::new(store_id);
+        let restores = schema::restores(&connection).map_err(|e| OpenError::sql(&database, e))?;
+        let ids = Ids::new(store_id).restored(restores);
+        if schema::is_paused(&connection).map_err(|e| OpenError::sql(&database, e))? {
+            tracing::warn!("all deliveries are paused; POST /v1/resume lets them start");
+        }
         let wakes = Arc::new(Wakes::default());
         let newest = Self::newest_event(&connection).map_err(|e| OpenError::sql(&database, e))?;
         let tail = Arc::new(EventTail::new(newest.unwrap_or(0)));

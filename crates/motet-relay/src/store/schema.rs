@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavio
 use super::upgrade;
 use crate::clock::Millis;
 use crate::error::OpenError;
+use crate::ids::{Ids, Restore};
 
 pub(super) const FILE_NAME: &str = "relay.db";
 
@@ -95,32 +96,21 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The content of a database file.
 #[derive(Debug, PartialEq, Eq)]
-enum FileContent {
+pub(super) enum FileContent {
     Empty,
     Store,
     /// A store of this older version, which can be upgraded.
     OlderStore(i64),
 }
 
-fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenError> {
+pub(super) fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenError> {
     let sql = |e| OpenError::sql(database, e);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).map_err(sql)?;
     if tables == 0 {
         return Ok(FileContent::Empty);
     }
-    let pragma = |name| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(sql);
-    if pragma("application_id")? != APPLICATION_ID {
-        return Err(OpenError::NotRelay { database: database.to_owned() });
-    }
-    let found = pragma("user_version")?;
-    let (database_of, known) = (database.to_owned(), VERSION);
-    match found.cmp(&VERSION) {
-        Ordering::Equal => {}
-        Ordering::Less if found >= upgrade::OLDEST => {}
-        Ordering::Less => return Err(OpenError::TooOld { database: database_of, found, known }),
-        Ordering::Greater => return Err(OpenError::TooNew { database: database_of, found, known }),
-    }
+    let found = identify(connection, database)?;
     let size = std::fs::metadata(database).map(|m| m.len()).unwrap_or_default();
     if size <= CHECKED_AT_START_BYTES
         && let Some(detail) = first_finding(connection, "quick_check").map_err(sql)?
@@ -130,19 +120,47 @@ fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenEr
     Ok(if found == VERSION { FileContent::Store } else { FileContent::OlderStore(found) })
 }
 
+/// Returns the version of a relay database that this program reads or upgrades.
+pub(super) fn identify(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
+    let sql = |e| OpenError::sql(database, e);
+    let pragma = |name| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(sql);
+    if pragma("application_id")? != APPLICATION_ID {
+        return Err(OpenError::NotRelay { database: database.to_owned() });
+    }
+    let found = pragma("user_version")?;
+    let (database_of, known) = (database.to_owned(), VERSION);
+    match found.cmp(&VERSION) {
+        Ordering::Equal => Ok(found),
+        Ordering::Less if found >= upgrade::OLDEST => Ok(found),
+        Ordering::Less => Err(OpenError::TooOld { database: database_of, found, known }),
+        Ordering::Greater => Err(OpenError::TooNew { database: database_of, found, known }),
+    }
+}
+
 /// Checks the pages of a database by a pragma, and returns the first damage.
 pub(super) fn first_finding(connection: &Connection, check: &str) -> rusqlite::Result<Option<String>> {
+    Ok(all_findings(connection, check)?.into_iter().next())
+}
+
+/// Checks the pages of a database by a pragma, and returns the damage: SQLite ends after a hundred findings.
+pub(super) fn all_findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
     // Unused pages are the remains of indexes that were rebuilt.
     let is_harmless = |line: &str| line == "ok" || line.starts_with("***") || line.ends_with("never used");
     let mut statement = connection.prepare(&format!("PRAGMA {check}"))?;
-    let mut findings = statement.query([])?;
-    while let Some(finding) = findings.next()? {
-        let text: String = finding.get(0)?;
-        if let Some(line) = text.lines().find(|line| !is_harmless(line)) {
-            return Ok(Some(line.to_owned()));
-        }
+    let mut rows = statement.query([])?;
+    let mut findings = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        findings.extend(text.lines().filter(|line| !is_harmless(line)).map(str::to_owned));
     }
-    Ok(None)
+    Ok(findings)
+}
+
+/// Returns the identifiers of a store that is not changed.
+pub(super) fn ids(connection: &Connection) -> rusqlite::Result<Ids> {
+    let sql = "SELECT value FROM meta WHERE name = 'store_id'";
+    let store: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(Ids::new(store.cast_unsigned()).restored(restores(connection)?))
 }
 
 fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -177,6 +195,26 @@ pub(super) fn set_seen_time(connection: &Connection, now: Millis) -> rusqlite::R
     connection.prepare_cached(set)?.execute([now]).map(drop)
 }
 
+/// Returns the version of the schema.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Returns a random id of a store: 48 bits.
+pub(super) fn random_store_id() -> Result<i64, getrandom::Error> {
+    Ok(i64::try_from(getrandom::u64()? >> 16).unwrap_or_default())
+}
+
+/// Returns the ids of the store since it was restored from backups, oldest first.
+pub(super) fn restores(connection: &Connection) -> rusqlite::Result<Vec<Restore>> {
+    let mut statement = connection.prepare("SELECT last_row, store_id FROM restores ORDER BY last_row")?;
+    let restores = statement.query_map([], |row| {
+        let store: i64 = row.get(1)?;
+        Ok(Restore { last_row: row.get(0)?, store: store.cast_unsigned() })
+    })?;
+    restores.collect()
+}
+
 /// Returns the random id of the store, and creates it in a new store.
 pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
     let sql = |e| OpenError::sql(Path::new(FILE_NAME), e);
@@ -188,7 +226,7 @@ pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
     let id = match known {
         Some(id) => id,
         None => {
-            let fresh = i64::try_from(getrandom::u64().map_err(OpenError::Random)? >> 16).unwrap_or_default();
+            let fresh = random_store_id().map_err(OpenError::Random)?;
             tx.execute("INSERT INTO meta (name, value) VALUES ('store_id', ?1)", [fresh]).map_err(sql)?;
             fresh
         }

@@ -63,6 +63,14 @@ fn upgrade_by(
     Ok(())
 }
 
+/// Upgrades a copy of a store, which is its own backup, from version `found`.
+///
+/// # Errors
+/// The reason; nothing was changed.
+pub(super) fn change_to_current(connection: &mut Connection, found: i64) -> Result<(), String> {
+    change(&STEPS, connection, found)
+}
+
 /// Copies the store to a new file, before it is changed. Returns the path of the file.
 fn back_up(
     connection: &Connection,

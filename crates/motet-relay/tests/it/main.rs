@@ -46,6 +46,7 @@ mod pauses;
 mod receivers;
 mod replays;
 mod request_ids;
+mod restores;
 mod retention;
 mod settings;
 mod shutdown;

@@ -37,10 +37,19 @@ impl PartialBackup {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        Self::create_beside(target, OpenOptions::new().write(true).create_new(true))
+    }
+
+    /// Creates the file, in place of an unfinished one, to replace the file at `target`.
+    pub(in crate::store) fn create_to_replace(target: &Path) -> io::Result<Self> {
+        Self::create_beside(target, OpenOptions::new().write(true).create(true).truncate(true))
+    }
+
+    fn create_beside(target: &Path, how: &mut OpenOptions) -> io::Result<Self> {
         let mut partial = target.as_os_str().to_owned();
         partial.push(PARTIAL);
         let partial = PathBuf::from(partial);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        how.mode(0o600).open(&partial)?;
         Ok(Self { partial, target: target.to_owned(), is_finished: false })
     }
 
