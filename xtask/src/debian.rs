@@ -86,7 +86,7 @@ fn check_units() -> Result<(), String> {
     run(security.args(["security", "--no-pager", "--offline=yes", "--threshold=20"]).arg(&service))
 }
 
-/// What an operator does first: start, look, create a key, stop.
+/// The first steps of an operator: start, look, create a key, stop.
 fn use_as_operator() -> Result<(), String> {
     let mut relay = Running::start()?;
     relay.answers()?;

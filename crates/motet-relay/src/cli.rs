@@ -51,7 +51,7 @@ pub enum Command {
     Erase(EraseArgs),
     /// Copy the store of a running or a stopped relay into a file
     Backup(BackupArgs),
-    /// Check whether this machine is fit for relay, with the settings of `serve`, and say what to do
+    /// Check whether this machine is fit for relay, with the settings of `serve`, and name a cure for each finding
     Doctor(DoctorArgs),
     /// Write the pages of the manual and the completions of shells into a directory
     #[command(hide = true)]
@@ -211,7 +211,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES")]
     max_store_bytes: Option<u64>,
 
-    /// What is logged, as for RUST_LOG: a level, or levels by module, such as info,motet_relay::dispatch=debug. Default: RUST_LOG,
+    /// Filter of the log, as for RUST_LOG: a level, or levels by module, such as info,motet_relay::dispatch=debug. Default: RUST_LOG,
     /// or info
     #[arg(long, value_name = "FILTER", value_parser = parse_filter)]
     log: Option<String>,
@@ -666,12 +666,12 @@ pub enum LogFormat {
     /// Lines of text for people.
     #[default]
     Text,
-    /// One JSON object per line.
+    /// A JSON object per line.
     Json,
 }
 
 impl ServeArgs {
-    /// What is logged, and in which form.
+    /// The filter and the form of the log.
     #[must_use]
     pub fn log(&self) -> (Option<&str>, LogFormat) {
         (self.log.as_deref(), self.log_format)
@@ -685,7 +685,7 @@ pub struct ConfigArgs {
     pub(crate) action: ConfigAction,
 }
 
-/// What `config` does.
+/// The actions of `config`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ConfigAction {
     /// Check the settings, and name every mistake of the file
@@ -842,7 +842,7 @@ fn parse_key_id(text: &str) -> Result<String, String> {
     }
 }
 
-/// Checks what is to be logged.
+/// Checks a filter of the log.
 fn parse_filter(text: &str) -> Result<String, String> {
     text.parse::<EnvFilter>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }

@@ -37,7 +37,7 @@ pub enum StartError {
         /// The reason.
         why: String,
     },
-    /// One of two settings is missing.
+    /// Two settings belong together, and the second is missing.
     #[error("`{given}` is set without `{missing}`; set both or none")]
     Incomplete {
         /// The setting that is set.

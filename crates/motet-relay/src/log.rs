@@ -6,8 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
 
-/// Starts the log. `filter` decides what is logged; without one the environment variable `RUST_LOG` does, or else
-/// `default`.
+/// Starts the log with this filter; without one with that of the environment variable `RUST_LOG`, or else with `default`.
 ///
 /// Each line belongs to one event: control characters of a value, which may come from a client, are escaped.
 ///

@@ -139,7 +139,7 @@ fn clock(config: &Config) -> Vec<Finding> {
         let detail = format!("the clock shows a time before {EARLIEST}");
         return vec![Finding::error(CHECK, detail, "set the clock; install systemd-timesyncd or chrony")];
     }
-    // A store that nobody has opened has no shared memory, and opening it would create files of this user.
+    // A store that no process has open has no shared memory, and opening it would create files of this user.
     let seen =
         if config.data.join("relay.db-shm").exists() { store::seen_time_in(&config.data) } else { None };
     match seen {

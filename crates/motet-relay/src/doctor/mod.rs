@@ -1,7 +1,7 @@
 //! `motet-relay doctor`: is this machine fit for relay with these settings.
 //!
-//! Each check is independent of the others, changes nothing, and has a time limit. A finding that is not good says what to
-//! do.
+//! Each check is independent of the others, changes nothing, and has a time limit. A finding that is not good names
+//! a cure.
 
 mod machine;
 mod network;
@@ -25,7 +25,7 @@ pub(crate) struct Finding {
     check: &'static str,
     level: Level,
     detail: String,
-    /// What to do; only if the level is not good.
+    /// The cure; only if the level is not good.
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<String>,
 }

@@ -59,7 +59,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Says that there is no setting of this name, with the known one that is most like it.
+/// Reports that no setting has this name, with the known name that is most like it.
 fn no_setting(name: &str, known: &[String]) -> String {
     /// Names that are less alike have nothing to do with each other.
     const ALIKE: f64 = 0.8;

@@ -211,7 +211,7 @@ fn on_serve_options(command: clap::Command, change: impl Fn(clap::Arg) -> clap::
         .mut_subcommand(CONFIG, config)
 }
 
-/// Lets each setting be set by an environment variable.
+/// Sets an environment variable for each setting.
 fn with_variables(command: clap::Command) -> clap::Command {
     on_serve_options(command, |option| {
         if option.get_long().is_none() {

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::StartError;
 
 /// Reads the file and the environment again at each request, and changes the settings that need no restart. The log reports
-/// what has changed, and what needs a restart. A file with mistakes changes nothing.
+/// the changed settings, and those that need a restart. A file with mistakes changes nothing.
 ///
 /// # Cancel safety
 /// Safe: the next call compares the settings with `settings` again.
