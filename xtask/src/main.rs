@@ -192,7 +192,7 @@ fn test(args: &[String]) -> Result<(), String> {
 /// relay's tests of the program, which has this kind of standard error.
 fn relay_tests(stderr: &str) -> Command {
     let mut tests = cargo(&["test", "--package", "motet-relay", "--test", "it", "--"]);
-    tests.env("RELAY_TEST_STDERR", stderr);
+    tests.env("MOTET_TEST_STDERR", stderr);
     tests
 }
 
@@ -324,7 +324,7 @@ fn relay() -> Result<(), String> {
     test_tools::install()?;
     run(optimised_tests(&["--package", "motet-relay"])
         .env("PROPTEST_CASES", MANY)
-        .env("RELAY_TEST_KILL_ROUNDS", "200"))
+        .env("MOTET_TEST_KILL_ROUNDS", "200"))
 }
 
 /// `kill -9` while rows are deleted.

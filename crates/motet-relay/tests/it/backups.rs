@@ -187,7 +187,7 @@ async fn schedule_makes_backups_and_keeps_the_newest() {
 
 /// `cargo xtask verify` uses a higher number.
 fn rounds() -> u64 {
-    std::env::var("RELAY_TEST_KILL_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap())
+    std::env::var("MOTET_TEST_KILL_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

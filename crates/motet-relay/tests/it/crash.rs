@@ -17,7 +17,7 @@ use crate::harness::{Act, Client, FAIL, Hit, Home, OK, Receiver, Relay, eventual
 
 /// `cargo xtask verify` uses a higher number.
 fn rounds() -> u64 {
-    std::env::var("RELAY_TEST_KILL_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap())
+    std::env::var("MOTET_TEST_KILL_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap())
 }
 
 const PUBLISHERS: u32 = 8;

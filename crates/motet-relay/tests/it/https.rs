@@ -1,7 +1,7 @@
 //! The API over TLS.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -25,7 +25,7 @@ fn certificate(folder: &TempDir, name: &str) -> (CertificateDer<'static>, [PathB
     (made.der().clone(), files)
 }
 
-fn options<'a>(certificate: &'a PathBuf, key: &'a PathBuf) -> [&'a str; 4] {
+fn options<'a>(certificate: &'a Path, key: &'a Path) -> [&'a str; 4] {
     ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]
 }
 

@@ -20,7 +20,7 @@ fn start(data: &TempDir, listener: &TcpListener) -> Child {
     let socket = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
     let mut command = tokio::process::Command::new("sh");
     command.arg("-c").arg(shell).arg(relay).arg(data.path().join("data"));
-    command.env_remove("RELAY_TEST_STDERR").kill_on_drop(true);
+    command.kill_on_drop(true);
     command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

@@ -31,14 +31,14 @@ pub(crate) enum Stderr {
 }
 
 impl Stderr {
-    /// Reads `RELAY_TEST_STDERR`, with which any test can run this way: `full`, `closed` or `unread`.
+    /// Reads `MOTET_TEST_STDERR`, with which any test can run this way: `full`, `closed` or `unread`.
     fn from_environment() -> Self {
-        match std::env::var("RELAY_TEST_STDERR").as_deref() {
+        match std::env::var("MOTET_TEST_STDERR").as_deref() {
             Err(_) => Self::Read,
             Ok("full") => Self::Full,
             Ok("closed") => Self::Closed,
             Ok("unread") => Self::Unread,
-            Ok(other) => panic!("RELAY_TEST_STDERR is {other:?}; it must be full, closed or unread"),
+            Ok(other) => panic!("MOTET_TEST_STDERR is {other:?}; it must be full, closed or unread"),
         }
     }
 
@@ -294,7 +294,7 @@ fn with_short_waits<'a>(options: &[&'a str]) -> Vec<&'a str> {
 /// The program, which is killed when the value is dropped.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_motet-relay"));
-    command.kill_on_drop(true).stdin(Stdio::null()).env("RUST_LOG", "info").env_remove("RELAY_TEST_STDERR");
+    command.kill_on_drop(true).stdin(Stdio::null()).env("RUST_LOG", "info");
     command
 }
 
