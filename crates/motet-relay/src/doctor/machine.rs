@@ -78,7 +78,7 @@ fn directory(config: &Config) -> Vec<Finding> {
 /// The nearest parent that exists.
 fn existing_parent(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute.ancestors().find(|parent| parent.exists()).unwrap_or(Path::new("/")).to_owned()
+    absolute.ancestors().find(|parent| parent.exists()).unwrap_or_else(|| Path::new("/")).to_owned()
 }
 
 /// The kind of a file system that is not local. Source: statfs(2).
