@@ -12,12 +12,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::access::KeyScope;
 use crate::config::{
-    AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule,
-    TenantQuotas, Timeouts,
+    AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, KeySource, Retention,
+    RetrySchedule, TenantQuotas, Timeouts,
 };
 use crate::control::{CommandError, ControlTarget};
 use crate::demo::DemoOptions;
-use crate::settings::default_data;
+use crate::masked::Masked;
+use crate::settings::{default_data, default_key_file};
 
 /// relay delivers events to webhook endpoints: durable, signed, retried.
 ///
@@ -41,6 +42,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Create, list and revoke API keys, of a running or a stopped relay
     Key(KeyArgs),
+    /// Encrypt the secrets in the store with the first key of the key file, of a running or a stopped relay
+    Rekey(RekeyArgs),
     /// Copy the applications, event types and endpoints of another system into a running or a stopped relay
     Import(ImportArgs),
     /// Check and show the settings of `serve`, with the same options, environment and file
@@ -84,6 +87,9 @@ pub struct ServeArgs {
     /// Directory of the store; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
     data: PathBuf,
+
+    #[command(flatten)]
+    secret_keys: SecretKeyArgs,
 
     /// Address to listen on. Without --tls-cert the API is plain HTTP, so put a TLS proxy before any address other than
     /// loopback
@@ -252,11 +258,35 @@ pub struct ServeArgs {
     shutdown_grace: Duration,
 }
 
+/// The keys of the secrets in the store.
+#[derive(Debug, Clone, Default, Args)]
+struct SecretKeyArgs {
+    /// File with the keys that encrypt the secrets in the store, one per line: `id:base64 of 32 bytes`. Default: relay-keys
+    /// in $CREDENTIALS_DIRECTORY, or the file beside the data directory that has its name with `.keys`, which relay creates
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+
+    /// Store signing secrets and the headers of endpoints in clear text
+    #[arg(long, conflicts_with = "key_file")]
+    plaintext_secrets: bool,
+}
+
+impl From<SecretKeyArgs> for KeySource {
+    fn from(args: SecretKeyArgs) -> Self {
+        match args.key_file {
+            Some(path) => Self::File(path),
+            None if args.plaintext_secrets => Self::Plaintext,
+            None => Self::Auto,
+        }
+    }
+}
+
 impl From<ServeArgs> for Config {
     fn from(args: ServeArgs) -> Self {
         Self {
             tls_cert: args.tls_cert,
             tls_key: args.tls_key,
+            secret_keys: args.secret_keys.into(),
             cors_origins: args.cors_origin,
             allow_net: args.allow_net,
             retry: RetrySchedule {
@@ -380,6 +410,10 @@ pub(crate) struct ControlArgs {
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     server: Option<String>,
 
+    /// The key file of a stopped relay, if it is not the default of `serve`
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    key_file: Option<PathBuf>,
+
     /// API key for --server. Default: the environment variable RELAY_KEY, which other users cannot see
     #[arg(long, value_name = "KEY", requires = "server")]
     key: Option<String>,
@@ -388,10 +422,13 @@ pub(crate) struct ControlArgs {
 impl ControlArgs {
     pub(crate) fn target(&self) -> Result<ControlTarget, CommandError> {
         let Some(url) = &self.server else {
-            return Ok(ControlTarget::Data(self.data.clone().unwrap_or_else(default_data)));
+            let directory = self.data.clone().unwrap_or_else(default_data);
+            let key_file = self.key_file.clone().or_else(default_key_file);
+            let secret_keys = key_file.map_or(KeySource::Auto, KeySource::File);
+            return Ok(ControlTarget::Data { directory, secret_keys, lost_key: None });
         };
         let key = self.key.clone().or_else(|| std::env::var("RELAY_KEY").ok()).filter(|key| !key.is_empty());
-        Ok(ControlTarget::Server { url: url.clone(), key: key.ok_or(CommandError::NoKey)? })
+        Ok(ControlTarget::Server { url: url.clone(), key: Masked(key.ok_or(CommandError::NoKey)?) })
     }
 }
 
@@ -606,6 +643,41 @@ impl EraseArgs {
             EraseAction::Payloads(args) => format!("the data of all events of the tenant {}", args.tenant),
         };
         format!("This erases {what}. It cannot be undone. Write yes to continue: ")
+    }
+}
+
+/// Options of `rekey`.
+#[derive(Debug, Clone, Args)]
+pub struct RekeyArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+
+    /// Id of a key that is lost: relay starts again without it, and the secrets that it encrypts have to be replaced. Only
+    /// for a stopped relay
+    #[arg(long, value_name = "ID", conflicts_with = "server")]
+    lost_key: Option<String>,
+
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl RekeyArgs {
+    pub(crate) fn target(&self) -> Result<ControlTarget, CommandError> {
+        Ok(match self.control.target()? {
+            ControlTarget::Data { directory, secret_keys, .. } => {
+                ControlTarget::Data { directory, secret_keys, lost_key: self.lost_key.clone() }
+            }
+            server @ ControlTarget::Server { .. } => server,
+        })
+    }
+
+    pub(crate) fn lost_key(&self) -> Option<&str> {
+        self.lost_key.as_deref()
+    }
+
+    pub(crate) const fn json(&self) -> bool {
+        self.json
     }
 }
 
@@ -916,6 +988,8 @@ mod tests {
             &["--payload-keep", "36501d"],
             &["demo", "--events", "0"],
             &["serve", "--no-such-option"],
+            &["serve", "--key-file", "k", "--plaintext-secrets"],
+            &["rekey", "--server", "http://relay", "--lost-key", "k1"],
             &["key"],
             &["key", "create"],
             &["key", "create", "--scope", "everything"],
@@ -970,12 +1044,18 @@ mod tests {
             };
             key.action.target().unwrap()
         };
-        assert_eq!(target(&[]), ControlTarget::Data(Config::DEFAULT_DATA.into()));
-        assert_eq!(target(&["--data", "d"]), ControlTarget::Data("d".into()));
+        let data = |directory: &str, secret_keys| ControlTarget::Data {
+            directory: directory.into(),
+            secret_keys,
+            lost_key: None,
+        };
+        assert_eq!(target(&[]), data(Config::DEFAULT_DATA, KeySource::Auto));
+        assert_eq!(target(&["--data", "d"]), data("d", KeySource::Auto));
+        assert_eq!(target(&["--data", "d", "--key-file", "k"]), data("d", KeySource::File("k".into())));
         let (url, key) = ("https://relay".to_owned(), "rk_1_2".to_owned());
         assert_eq!(
             target(&["--server", &url, "--key", &key]),
-            ControlTarget::Server { url: url.clone(), key }
+            ControlTarget::Server { url: url.clone(), key: Masked(key) }
         );
     }
 }

@@ -21,6 +21,10 @@ use crate::error::StartError;
 pub struct Config {
     /// The directory of the store.
     pub data: PathBuf,
+    /// The keys that encrypt the secrets in the store.
+    pub secret_keys: KeySource,
+    /// The program that opens the store.
+    pub(crate) store_use: StoreUse,
     /// The address that the API listens on.
     pub listen: SocketAddr,
     /// A listening socket that the API uses in place of `listen`, such as that of systemd.
@@ -77,6 +81,8 @@ impl Config {
     pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
         Self {
             data,
+            secret_keys: KeySource::default(),
+            store_use: StoreUse::default(),
             listen,
             listener: None,
             tls_cert: None,
@@ -201,6 +207,33 @@ pub(crate) fn short_span(duration: Duration) -> String {
 pub(crate) struct CertificateFiles {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+}
+
+/// Where relay finds the keys that encrypt the secrets in the store: signing secrets, and the headers of endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySource {
+    /// The file `relay-keys` in the directory that the environment variable `CREDENTIALS_DIRECTORY` names, or else the file
+    /// beside the data directory that has its name with `.keys`. If there is neither, the first start creates the latter.
+    #[default]
+    Auto,
+    /// This file.
+    File(PathBuf),
+    /// Secrets are stored in clear text.
+    Plaintext,
+}
+
+/// The program that opens a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum StoreUse {
+    /// A relay. It creates a missing key file, and encrypts what is not encrypted yet.
+    #[default]
+    Serve,
+    /// A command, for a stopped relay. It takes the store as it is: encrypted or in clear text.
+    Command {
+        /// A key that is lost, with the secrets that it encrypts.
+        lost_key: Option<String>,
+    },
 }
 
 /// An origin of scripts in browsers.

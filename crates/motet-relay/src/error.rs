@@ -241,6 +241,113 @@ pub enum OpenError {
     /// The operating system returned no random bytes for the id of the store.
     #[error("the operating system returned no random bytes")]
     Random(#[source] getrandom::Error),
+    /// The key file cannot be used.
+    #[error("cannot use the key file {}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: KeyFileError,
+    },
+    /// The secrets in the store are encrypted, and there is no key file.
+    #[error(
+        "the secrets in {} are encrypted with the key {wanted}, and there is no key file: relay looked for {} and for relay-keys in $CREDENTIALS_DIRECTORY; name the key file with --key-file",
+        directory.display(), path.display()
+    )]
+    NoKeyFile {
+        /// The directory.
+        directory: PathBuf,
+        /// Where the key file of the directory would be.
+        path: PathBuf,
+        /// The id of the key.
+        wanted: String,
+    },
+    /// There is no key file, and relay cannot create one.
+    #[error(
+        "relay encrypts the secrets in its store, and cannot create the key file {}; name a key file with --key-file, provide relay-keys in $CREDENTIALS_DIRECTORY, or store the secrets in clear text with --plaintext-secrets",
+        path.display()
+    )]
+    NewKeyFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: KeyFileError,
+    },
+    /// The key file does not have the key that the secrets are encrypted with.
+    #[error(
+        "the secrets in {} are encrypted with the key {wanted}, and {} {}; restore the line of this key",
+        directory.display(), path.display(),
+        if *is_another { "has another key with this id" } else { "does not have it" }
+    )]
+    WrongKey {
+        /// The directory.
+        directory: PathBuf,
+        /// The key file.
+        path: PathBuf,
+        /// The id of the key.
+        wanted: String,
+        /// `true` if the file has another key with this id.
+        is_another: bool,
+    },
+    /// The secrets in the store are encrypted, and relay is to store them in clear text.
+    #[error(
+        "the secrets in {} are encrypted with the key {wanted}; start relay without --plaintext-secrets",
+        directory.display()
+    )]
+    Encrypted {
+        /// The directory.
+        directory: PathBuf,
+        /// The id of the key.
+        wanted: String,
+    },
+}
+
+/// The reason why a key file cannot be used. It does not repeat the content of the file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// The operating system refused an operation.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The path names a directory, a device or a pipe.
+    #[error("it is no regular file")]
+    NotAFile,
+    /// Other users may read or change it.
+    #[error("its mode is {mode:04o}, so other users may read or change it; set it to 0600")]
+    Mode {
+        /// The permissions of the file.
+        mode: u32,
+    },
+    /// The file belongs to another user.
+    #[error("it belongs to the user {uid}; it must belong to the user of relay or to root")]
+    Owner {
+        /// The owner of the file.
+        uid: u32,
+    },
+    /// The file is in the data directory, where each copy of the data would contain the keys.
+    #[error(
+        "it is in the data directory, so a copy of the data would contain the keys; move it to another directory"
+    )]
+    InData,
+    /// The file is larger than a key file can be.
+    #[error("it has more than 64 KiB")]
+    TooLarge,
+    /// A line is not valid.
+    #[error("line {number} is not `id:base64 of 32 bytes`: {why}")]
+    Line {
+        /// The number of the line, from 1.
+        number: usize,
+        /// The reason.
+        why: &'static str,
+    },
+    /// The file has no key.
+    #[error("it has no key; write a line `id:base64 of 32 bytes`")]
+    NoKeys,
+    /// The data directory is a mount point, or the root of the file system.
+    #[error(
+        "the data directory is on another file system than its parent directory, which may not be kept with the data"
+    )]
+    Mount,
 }
 
 impl OpenError {

@@ -22,6 +22,7 @@
 //! - [`lifecycle`]: events for programs that embed relay, and for the log and the metrics.
 //! - `parts`: the container that builds, checks and stops the parts.
 //! - `access`: the scopes of API keys.
+//! - `encryption`: the key file, and the encryption of the secrets in the store.
 //! - `control`: the client of the commands, which reaches a running relay or opens the store.
 //! - `import`: copies the applications of another system into a relay, as a client of `control`.
 //! - `config`, `error`: the settings as types, and the errors of the start, which know no other module.
@@ -43,6 +44,7 @@ mod control;
 mod demo;
 mod dispatch;
 mod doctor;
+mod encryption;
 mod error;
 mod generate;
 mod guard;
@@ -51,6 +53,7 @@ mod import;
 mod json;
 pub mod lifecycle;
 mod log;
+mod masked;
 mod outbound;
 mod parts;
 mod pattern;
@@ -63,19 +66,19 @@ mod tls;
 pub use self::access::KeyScope;
 pub use self::cli::{
     BackupArgs, CheckArgs, Cli, Command, ConfigArgs, DemoArgs, DoctorArgs, EraseArgs, GenerateArgs,
-    ImportArgs, KeyArgs, LogFormat, RemovedArgs, RestoreArgs, RetentionArgs, ServeArgs,
+    ImportArgs, KeyArgs, LogFormat, RekeyArgs, RemovedArgs, RestoreArgs, RetentionArgs, ServeArgs,
 };
 pub use self::config::{
-    AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, Retention, RetrySchedule,
-    TenantQuotas, Timeouts,
+    AutoDisable, Backups, Config, CorsOrigin, EndpointLimits, Feeds, InFlight, KeySource, Retention,
+    RetrySchedule, TenantQuotas, Timeouts,
 };
 pub use self::control::{
     CommandError, run_backup_command, run_check_command, run_erase_command, run_key_command,
-    run_restore_command, run_retention_command,
+    run_rekey_command, run_restore_command, run_retention_command,
 };
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::doctor::run_doctor_command;
-pub use self::error::{OpenError, RunError, StartError};
+pub use self::error::{KeyFileError, OpenError, RunError, StartError};
 pub use self::generate::run_generate_command;
 pub use self::guard::{AddressGuard, BlockedAddressError};
 pub use self::import::{ImportReport, run_import_command};

@@ -17,10 +17,11 @@ use motet::run::Root;
 use motet::task::{Nursery, ReasonKind, Scope};
 use motet_relay::{
     BackupArgs, CheckArgs, Cli, Command, CommandError, CommandLine, Config, ConfigArgs, DemoArgs, DoctorArgs,
-    EraseArgs, GenerateArgs, ImportArgs, KeyArgs, LogFormat, Relay, RestoreArgs, RetentionArgs, ServeArgs,
-    Settings, SettingsError, reload_on_request, run_backup_command, run_check_command, run_config_command,
-    run_demo, run_doctor_command, run_erase_command, run_generate_command, run_import_command,
-    run_key_command, run_restore_command, run_retention_command, start_log,
+    EraseArgs, GenerateArgs, ImportArgs, KeyArgs, LogFormat, RekeyArgs, Relay, RestoreArgs, RetentionArgs,
+    ServeArgs, Settings, SettingsError, reload_on_request, run_backup_command, run_check_command,
+    run_config_command, run_demo, run_doctor_command, run_erase_command, run_generate_command,
+    run_import_command, run_key_command, run_rekey_command, run_restore_command, run_retention_command,
+    start_log,
 };
 
 /// An error that ends the program; it is printed with its causes.
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let default = match command {
         Command::Serve(_) => "info",
         Command::Key(_)
+        | Command::Rekey(_)
         | Command::Import(_)
         | Command::Backup(_)
         | Command::Check(_)
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(*args, &settings),
         Command::Demo(args) => demo(&args),
         Command::Key(args) => key(&args),
+        Command::Rekey(args) => rekey(&args),
         Command::Import(args) => import(&args),
         Command::Backup(args) => backup(&args),
         Command::Check(args) => check(&args),
@@ -165,6 +168,13 @@ fn restore(args: &RestoreArgs) -> ExitCode {
 fn check(args: &CheckArgs) -> ExitCode {
     motet::run(async |_: &Nursery<MainError>| {
         let is_whole = run_check_command(args, write_out).await?;
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+fn rekey(args: &RekeyArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<MainError>| {
+        let is_whole = run_rekey_command(args, write_out).await?;
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }

@@ -136,6 +136,8 @@ async fn open_store(config: Arc<Config>, scope: Scope) -> Result<Store, StartErr
         auto_disable: config.auto_disable.clone(),
         tenant_quotas: config.tenant_quotas.clone(),
         backups: config.backups.directory.clone(),
+        secret_keys: config.secret_keys.clone(),
+        store_use: config.store_use.clone(),
     };
     let store = Store::open(&options, Clock::new(), &scope).map_err(StartError::open)?;
     if let Some(every) = config.backups.every {

@@ -27,6 +27,7 @@ use crate::access::KeyScope;
 use crate::guard::AddressGuard;
 use crate::ids::IdKind;
 use crate::lifecycle::{DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled};
+use crate::masked::Masked;
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 use crate::store::{
@@ -78,7 +79,8 @@ pub(super) struct CreateEndpoint {
     metadata: BTreeMap<String, String>,
     /// Also sent with each delivery.
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    #[schema(value_type = BTreeMap<String, String>)]
+    headers: Masked<BTreeMap<String, String>>,
     /// Patterns of the event types that the endpoint gets; all event types if it is absent.
     event_types: Option<Vec<String>>,
     /// Empty: events of all channels and without a channel.
@@ -89,7 +91,8 @@ pub(super) struct CreateEndpoint {
     /// `true` if it is absent.
     enabled: Option<bool>,
     /// `whsec_` and the base64 of 24 to 75 bytes; relay creates a secret if it is absent.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<Masked<String>>,
 }
 
 /// A merge patch: a field that is absent stays, and `null` sets a field to its default.
@@ -110,7 +113,7 @@ pub(super) struct UpdateEndpoint {
     metadata: Patch<BTreeMap<String, Option<String>>>,
     #[serde(default)]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
-    headers: Patch<BTreeMap<String, Option<String>>>,
+    headers: Masked<Patch<BTreeMap<String, Option<String>>>>,
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     event_types: Patch<Vec<String>>,
@@ -121,7 +124,8 @@ pub(super) struct UpdateEndpoint {
     #[schema(value_type = Option<EndpointPolicy>)]
     policy: Patch<serde_json::Map<String, serde_json::Value>>,
     enabled: Option<bool>,
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<Masked<String>>,
     /// How long deliveries are also signed with the previous secret, in seconds.
     overlap: Option<u64>,
 }
@@ -144,7 +148,7 @@ pub(super) async fn create(
     Json(create): Json<CreateEndpoint>,
 ) -> Result<(StatusCode, JsonResponse<EndpointView>), Problem> {
     let secret = match create.secret {
-        Some(text) => parse_secret(&text)?,
+        Some(Masked(text)) => parse_secret(&text)?,
         None => secrets::generate()?,
     };
     if let Some(uid) = &create.uid {
@@ -279,7 +283,7 @@ fn change(update: UpdateEndpoint, api: &ApiState) -> Result<EndpointChange, Prob
     if let Patch::Value(metadata) = &update.metadata {
         check_metadata(patch(metadata).iter().map(|(name, value)| (name, value.as_ref())))?;
     }
-    if let Patch::Value(headers) = &update.headers {
+    if let Patch::Value(headers) = &*update.headers {
         check_headers(patch(headers).iter().map(|(name, value)| (name, value.as_ref())))?;
     }
     let uid = match update.uid {
@@ -308,12 +312,12 @@ fn change(update: UpdateEndpoint, api: &ApiState) -> Result<EndpointChange, Prob
         url: update.url.map(|url| check_url(&url, &api.guard)).transpose()?,
         description,
         metadata: update.metadata.merge(),
-        headers: update.headers.merge(),
+        headers: update.headers.0.merge().map(Masked),
         patterns,
         channels,
         policy: update.policy.merge(),
         enabled: update.enabled,
-        secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
+        secret: update.secret.map(|Masked(secret)| parse_secret(&secret)).transpose()?,
         overlap: update.overlap.map(check_overlap).transpose()?,
     })
 }

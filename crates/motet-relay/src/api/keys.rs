@@ -17,6 +17,7 @@ use super::problem::Problem;
 use super::tenant::find_within;
 use crate::access::KeyScope;
 use crate::clock::{Millis, millis, rfc3339};
+use crate::masked::Masked;
 use crate::store::{KeyRevocation, KeyRow, NewKey};
 
 const MAX_NAME_BYTES: usize = 256;
@@ -59,7 +60,8 @@ pub(super) struct KeyView {
     id: String,
     /// The key in clear text. Only in the response to the creation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
+    #[schema(value_type = Option<String>)]
+    key: Option<Masked<String>>,
     name: String,
     scopes: Vec<KeyScope>,
     /// `null`: all tenants.
@@ -79,7 +81,7 @@ impl KeyView {
     fn new(row: KeyRow, key: Option<&ApiKey>) -> Self {
         Self {
             id: row.id,
-            key: key.map(|key| key.expose().to_owned()),
+            key: key.map(|key| Masked(key.expose().to_owned())),
             name: row.name,
             scopes: row.scopes.iter().collect(),
             tenant: row.tenant,

@@ -76,14 +76,14 @@ fn expected(row: &RouteRow) -> Expected {
         }
         ("DELETE", "/keys/{id}") => (Admin, Named::Key, Value::Null),
         ("POST", "/backups") => (Admin, Named::Nothing, json!({})),
-        ("GET", "/backups") => (Admin, Named::Nothing, Value::Null),
+        ("GET", "/backups" | "/rekey") => (Admin, Named::Nothing, Value::Null),
         ("GET", "/backups/{id}") => (Admin, Named::Backup, Value::Null),
-        ("POST", "/pause" | "/resume") => (Admin, Named::Nothing, Value::Null),
+        ("POST", "/pause" | "/resume" | "/rekey") => (Admin, Named::Nothing, Value::Null),
         ("PUT" | "PATCH", "") => (Admin, Named::Nothing, json!({"name": "n"})),
         (method, path) => panic!("the matrix has no entry for {method} {path}: add one to `expected`"),
     };
     let is_of_relay = match path {
-        "/tenants" | "/pause" | "/resume" | "/retention" | "/backups" | "/backups/{id}" => true,
+        "/tenants" | "/pause" | "/resume" | "/retention" | "/rekey" | "/backups" | "/backups/{id}" => true,
         "" => row.method != Method::GET,
         _ => false,
     };
@@ -266,7 +266,7 @@ pub(super) fn run(test: &impl AsyncFn(&World)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let tested = scope(async |n: &Nursery<StartError>| {
-        let world = World::start(directory.path(), n).await?;
+        let world = World::start(&directory.path().join("data"), n).await?;
         test(&world).await;
         Ok(())
     });

@@ -29,6 +29,7 @@ mod paging;
 mod patch;
 mod pause;
 mod problem;
+mod rekey;
 mod replays;
 mod request_id;
 mod retention;
@@ -187,6 +188,14 @@ fn v1(feed: FeedState) -> RouteTable {
             ),
         )
         .route("/backups/{id}", Methods::new().get(all_tenants(Admin), backups::read, docs::read_backup()))
+        .route(
+            "/rekey",
+            Methods::new().post(all_tenants(Admin), rekey::start, docs::start_rekey()).get(
+                all_tenants(Admin),
+                rekey::read,
+                docs::read_rekey(),
+            ),
+        )
         .route("/pause", Methods::new().post(all_tenants(Admin), pause::pause, docs::pause_all()))
         .route("/resume", Methods::new().post(all_tenants(Admin), pause::resume, docs::resume_all()))
 }

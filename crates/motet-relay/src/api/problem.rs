@@ -137,6 +137,16 @@ impl From<StoreError> for Problem {
             StoreError::BackupRunning => {
                 Self { code: Some("backup_running"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
             }
+            StoreError::KeyFile(_) => {
+                Self { code: Some("key_file"), ..Self::new(StatusCode::CONFLICT, error.to_string()) }
+            }
+            StoreError::Undecryptable(_) => Self {
+                code: Some("undecryptable"),
+                ..Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("{error}; replace it to use the endpoint again"),
+                )
+            },
             StoreError::NoTenant | StoreError::NoEndpoint => {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
             }

@@ -14,6 +14,7 @@ use super::extract::{Id, Json};
 use super::problem::Problem;
 use super::tenant::Tenant;
 use crate::clock::rfc3339;
+use crate::masked::Masked;
 use crate::signature::Secret;
 use crate::store::{EndpointChange, EndpointRow};
 
@@ -27,7 +28,8 @@ const MAX_OVERLAP_HOURS: u64 = 7 * 24;
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateSecret {
     /// `whsec_` and the base64 of 24 to 75 bytes; relay creates a secret if it is absent.
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<Masked<String>>,
     /// How long deliveries are also signed with the replaced secret; 0 ends it, and all earlier ones, at once.
     #[schema(maximum = 168, default = 24)]
     overlap_hours: Option<u64>,
@@ -37,18 +39,19 @@ pub(super) struct RotateSecret {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Secret)]
 pub(super) struct SecretView {
-    secret: String,
+    #[schema(value_type = String)]
+    secret: Masked<String>,
     /// Until when deliveries are also signed with replaced secrets; `null` if there are none.
     #[schema(format = DateTime)]
     previous_valid_until: Option<String>,
 }
 
 impl SecretView {
-    fn new(api: &ApiState, row: &EndpointRow) -> Self {
+    fn new(api: &ApiState, row: &EndpointRow) -> Result<Self, Problem> {
         let clock = api.store.clock();
         let until = row.old_secrets.valid_until(clock.due_now());
         let previous_valid_until = until.map(|until| rfc3339(clock.to_calendar(until)));
-        Self { secret: row.secret.expose(), previous_valid_until }
+        Ok(Self { secret: Masked(row.secret()?.expose()), previous_valid_until })
     }
 }
 
@@ -58,7 +61,7 @@ pub(super) async fn read(
     Id(id): Id,
 ) -> Result<JsonResponse<SecretView>, Problem> {
     let row = api.store.endpoint(tenant.seq, parse_id(&api, &id)?).await?.ok_or_else(|| unknown(&id))?;
-    Ok(JsonResponse(SecretView::new(&api, &row)))
+    SecretView::new(&api, &row).map(JsonResponse)
 }
 
 /// Replaces the secret.
@@ -76,14 +79,14 @@ pub(super) async fn rotate(
         )));
     }
     let secret = match rotate.secret {
-        Some(text) => parse_secret(&text)?,
+        Some(Masked(text)) => parse_secret(&text)?,
         None => generate()?,
     };
     let overlap = Some(Duration::from_secs(hours * 60 * 60));
     let change = EndpointChange { secret: Some(secret), overlap, ..EndpointChange::default() };
     let updated = api.store.update_endpoint(tenant.seq, seq, change).await?.ok_or_else(|| unknown(&id))?;
     follow_up(&api, &id, &updated).await;
-    Ok(JsonResponse(SecretView::new(&api, &updated.row)))
+    SecretView::new(&api, &updated.row).map(JsonResponse)
 }
 
 /// Creates a secret.

@@ -15,6 +15,7 @@ use super::replays::MissedView;
 use crate::access::KeyScope;
 use crate::clock::rfc3339;
 use crate::ids::{IdKind, Ids};
+use crate::masked::Masked;
 use crate::store::{
     AttemptRow, DeliveryRow, DeliveryState, EndpointKind, EndpointPolicy, EndpointRow, EventRow,
     FailureClass, HoldReason, Unreadable,
@@ -61,7 +62,8 @@ pub(super) struct EndpointView {
     disabled_because: Option<HoldReason>,
     /// Only in the responses for a single endpoint, not in lists, and only for senders with the scope `secrets`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<Masked<String>>,
     #[schema(format = DateTime)]
     created_at: String,
     #[schema(format = DateTime)]
@@ -102,7 +104,8 @@ impl EndpointView {
 
     /// The view in the response for a single endpoint.
     pub(super) fn alone(ids: Ids, tenant: &str, row: &EndpointRow, visible: Visible) -> Self {
-        Self { secret: visible.secret.then(|| row.secret.expose()), ..Self::new(ids, tenant, row) }
+        let secret = row.secret.as_ref().filter(|_| visible.secret).map(|secret| Masked(secret.expose()));
+        Self { secret, ..Self::new(ids, tenant, row) }
     }
 }
 

@@ -56,6 +56,12 @@ pub enum CommandError {
     /// An erasure was not confirmed.
     #[error("nothing was erased; answer yes, or confirm with --yes where no terminal is")]
     NotConfirmed,
+    /// A running relay has all keys of its store.
+    #[error("relay runs, so it has the keys of its store; --lost-key is for the store of a stopped relay")]
+    LostKeyOfRunning,
+    /// relay cannot encrypt the secrets.
+    #[error("the secrets are not encrypted yet: {0}; the next start of relay continues")]
+    Rekey(String),
     /// No key was given for a server.
     #[error("--server needs an API key: set --key, or the environment variable RELAY_KEY")]
     NoKey,

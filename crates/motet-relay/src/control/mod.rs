@@ -11,6 +11,7 @@ mod check;
 mod erase;
 mod error;
 mod keys;
+mod rekey;
 mod restore;
 mod retention;
 mod socket;
@@ -36,13 +37,15 @@ pub use self::check::run_check_command;
 pub use self::erase::run_erase_command;
 pub use self::error::CommandError;
 pub use self::keys::run_key_command;
+pub use self::rekey::run_rekey_command;
 pub use self::restore::run_restore_command;
 pub use self::retention::run_retention_command;
 pub(crate) use self::socket::ControlSocket;
 pub(crate) use self::table::{printable, table};
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, KeySource, StoreUse};
 use crate::error::{OpenError, StartError};
+use crate::masked::Masked;
 use crate::parts::{self, part};
 use crate::store;
 
@@ -53,17 +56,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The relay that a command is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ControlTarget {
-    /// The relay that uses this data directory, running or stopped.
-    Data(PathBuf),
+    /// The relay that uses this data directory, running or stopped. The keys are those of a stopped one.
+    Data { directory: PathBuf, secret_keys: KeySource, lost_key: Option<String> },
     /// A relay that is reached by its URL, with the rights of a key.
-    Server { url: String, key: String },
+    Server { url: String, key: Masked<String> },
 }
 
 /// A client of a relay's APIs. Paths begin with `/v1` or `/api/v1`.
 #[derive(Debug)]
 pub(crate) struct Control {
     api: ApiClient,
-    key: Option<String>,
+    key: Option<Masked<String>>,
+    has_opened_store: bool,
 }
 
 impl Control {
@@ -73,13 +77,24 @@ impl Control {
         match target {
             ControlTarget::Server { url, key } => {
                 let api = ApiClient::builder(scope).base_url(url.trim_end_matches('/')).build()?;
-                Ok(Self { api, key: Some(key) })
+                Ok(Self { api, key: Some(key), has_opened_store: false })
             }
-            ControlTarget::Data(directory) => Self::open_data(scope, &directory).await,
+            ControlTarget::Data { directory, secret_keys, lost_key } => {
+                let mut config = Config::new(directory, ([127, 0, 0, 1], 0).into());
+                config.secret_keys = secret_keys;
+                config.store_use = StoreUse::Command { lost_key };
+                Self::open_data(scope, config).await
+            }
         }
     }
 
-    async fn open_data(scope: &Scope, directory: &Path) -> Result<Self, CommandError> {
+    /// Returns `true` if relay is stopped, and the command itself has opened its store.
+    pub(crate) const fn has_opened_store(&self) -> bool {
+        self.has_opened_store
+    }
+
+    async fn open_data(scope: &Scope, config: Config) -> Result<Self, CommandError> {
+        let directory = &*config.data;
         let deadline = Instant::now() + STARTING;
         let mut ticks = interval(LOOK_AGAIN);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,10 +106,11 @@ impl Control {
             if !store::exists(directory) {
                 return Err(CommandError::NoStore { directory: directory.to_owned() });
             }
-            match open_store(scope, directory).await {
+            match open_store(scope, config.clone()).await {
                 Ok(connector) => {
                     let dial = move |_| connector.connect();
-                    return Self::local(ApiClient::builder(scope).connect_by(dial));
+                    let control = Self::local(ApiClient::builder(scope).connect_by(dial))?;
+                    return Ok(Self { has_opened_store: true, ..control });
                 }
                 Err(StartError::Open(error)) => match &*error {
                     OpenError::InUse { .. } if Instant::now() < deadline => {}
@@ -135,7 +151,7 @@ impl Control {
     }
 
     fn local(api: motet_http::ApiClientBuilder) -> Result<Self, CommandError> {
-        Ok(Self { api: api.base_url("http://relay").build()?, key: None })
+        Ok(Self { api: api.base_url("http://relay").build()?, key: None, has_opened_store: false })
     }
 
     /// Sends a request, and returns the body of the response.
@@ -151,7 +167,7 @@ impl Control {
             request = request.query(query.iter().copied());
         }
         if let Some(key) = &self.key {
-            request = request.bearer(key);
+            request = request.bearer(key.as_str());
         }
         if let Some(body) = body {
             request = request.json(body);
@@ -226,9 +242,8 @@ pub(crate) fn refusal_detail(body: &[u8]) -> String {
 }
 
 /// Opens the store of a stopped relay, and serves its routes in memory until the scope ends. No delivery is attempted.
-async fn open_store(scope: &Scope, directory: &Path) -> Result<MemoryConnector, StartError> {
+async fn open_store(scope: &Scope, mut config: Config) -> Result<MemoryConnector, StartError> {
     // The address is not used: nothing listens.
-    let mut config = Config::new(directory.to_owned(), ([127, 0, 0, 1], 0).into());
     // The settings of `serve` are not known here: no due time may be moved to an earlier one.
     config.retry.cap = Duration::MAX;
     config.auto_disable.probe_every = Duration::MAX;

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use self::publisher::Publisher;
 use self::receiver::{Misbehaviour, Receiver};
 pub use self::report::DemoReport;
-use crate::config::{Config, InFlight, RetrySchedule, Timeouts};
+use crate::config::{Config, InFlight, KeySource, RetrySchedule, Timeouts};
 use crate::error::RunError;
 use crate::relay::Relay;
 use crate::signature::Secret;
@@ -78,6 +78,8 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
     let directory = tempfile::tempdir()?;
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = Config::new(directory.path().to_owned(), loopback);
+    // The directory is removed at the end.
+    config.secret_keys = KeySource::Plaintext;
     config.allow_net = vec![std::net::IpAddr::from([127, 0, 0, 1]).into()];
     config.retry = RetrySchedule {
         base: Duration::from_millis(50),

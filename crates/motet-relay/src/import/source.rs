@@ -16,6 +16,7 @@ use tokio_stream::Stream;
 
 use super::copy::CopyError;
 use crate::control::{CommandError, printable, refusal_detail};
+use crate::masked::Masked;
 
 const PREFIX: &str = "/api/v1";
 
@@ -132,7 +133,7 @@ fn sorted(names: Option<&Vec<String>>) -> Option<Vec<String>> {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Headers {
     #[serde(default)]
-    pub(super) headers: BTreeMap<String, String>,
+    pub(super) headers: Masked<BTreeMap<String, String>>,
     #[serde(default)]
     pub(super) sensitive: Vec<String>,
 }
@@ -140,7 +141,7 @@ pub(super) struct Headers {
 /// The signing secret of an endpoint.
 #[derive(Debug, Deserialize)]
 pub(super) struct Secret {
-    pub(super) key: String,
+    pub(super) key: Masked<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -198,7 +199,7 @@ impl Source {
     }
 
     /// Returns the secret of an endpoint; `None` if the endpoint does not exist any more.
-    pub(super) async fn secret(&self, endpoint: &str) -> Result<Option<String>, CopyError> {
+    pub(super) async fn secret(&self, endpoint: &str) -> Result<Option<Masked<String>>, CopyError> {
         Ok(self.get(&format!("{endpoint}/secret"), &[]).await?.map(|Secret { key }| key))
     }
 

@@ -38,6 +38,9 @@ const CONFIG: &str = "config";
 /// The data directory of commands that do not name one: that of the relay with this environment.
 const DATA_VARIABLE: &str = "RELAY_DATA";
 
+/// The key file of commands that do not name one.
+const KEY_FILE_VARIABLE: &str = "RELAY_KEY_FILE";
+
 /// Environment variables with the prefix that are no settings.
 const OTHER_VARIABLES: [&str; 1] = ["RELAY_KEY"];
 
@@ -170,6 +173,11 @@ impl Setting {
 /// Returns the data directory of a command that names none.
 pub(crate) fn default_data() -> PathBuf {
     env::var_os(DATA_VARIABLE).map_or_else(|| crate::Config::DEFAULT_DATA.into(), PathBuf::from)
+}
+
+/// Returns the key file of a command that names none, if the environment does.
+pub(crate) fn default_key_file() -> Option<PathBuf> {
+    env::var_os(KEY_FILE_VARIABLE).map(PathBuf::from)
 }
 
 /// The names of all settings, in the order of the options.

@@ -8,7 +8,7 @@
 //! While a transaction is open, SQLite refuses further writes after a statement that found damage. So a job that may find
 //! damage must not share its commit with others (see `Committer::commit`), and continues after damage only in another job.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Damage {
 #[derive(Debug, Default)]
 struct DamageState {
     latest: Option<String>,
+    /// Endpoints with a secret that cannot be decrypted, and why. The file itself is not damaged.
+    undecryptable: BTreeMap<i64, String>,
     /// Deliveries that can be neither attempted nor moved to the dead letters.
     skipped: BTreeSet<i64>,
     rebuilt: Option<Instant>,
@@ -59,9 +61,38 @@ impl Damage {
         }
     }
 
+    /// Notes whether the secrets of an endpoint can be decrypted, and logs it if it is news that they cannot.
+    pub(super) fn note_secrets(&self, endpoint: i64, lost: Option<&str>) {
+        let mut state = self.state();
+        let Some(why) = lost else {
+            state.undecryptable.remove(&endpoint);
+            return;
+        };
+        let known = state.undecryptable.insert(endpoint, why.to_owned());
+        drop(state);
+        if known.as_deref() != Some(why) {
+            metrics::counter!("relay_store_damage_total").increment(1);
+            tracing::error!(
+                endpoint,
+                why,
+                "the deliveries of an endpoint wait until its secrets are replaced"
+            );
+        }
+    }
+
     /// Returns the latest damage, if there is any.
     pub(super) fn latest(&self) -> Option<StoreError> {
-        self.state().latest.clone().map(StoreError::Corrupt)
+        let state = self.state();
+        let undecryptable = || {
+            let (endpoint, why) = state.undecryptable.first_key_value()?;
+            Some(StoreError::Undecryptable(format!("endpoint {endpoint}: {why}")))
+        };
+        state.latest.clone().map(StoreError::Corrupt).or_else(undecryptable)
+    }
+
+    /// Returns `true` if a part of the file cannot be read.
+    pub(super) fn is_in_file(&self) -> bool {
+        self.state().latest.is_some()
     }
 
     /// Notes that this process does not attempt the delivery any more.

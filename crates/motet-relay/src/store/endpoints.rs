@@ -16,8 +16,10 @@ use super::listing::Walk;
 use super::policy::{self, EndpointPolicy, PolicyChange, TextsChange};
 use super::quotas::{Quota, QuotaExceeded};
 use super::routes::{parse_patterns, split};
+use super::vault::{LostValue, SecretColumn, Vault};
 use super::{HoldReason, OnceKey, Store, StoreError, StoreShared, TenantSeq, Tx, Wake, tenants};
 use crate::clock::{Millis, millis};
+use crate::masked::Masked;
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 
@@ -57,7 +59,7 @@ pub(crate) struct EndpointRow {
     pub(crate) description: String,
     pub(crate) metadata: BTreeMap<String, String>,
     /// Also sent with each delivery.
-    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) headers: Masked<BTreeMap<String, String>>,
     pub(crate) patterns: Vec<Pattern>,
     /// If there are any, the endpoint gets only events that have one of them.
     pub(crate) channels: Vec<String>,
@@ -66,8 +68,11 @@ pub(crate) struct EndpointRow {
     pub(crate) enabled: bool,
     /// `true` if deliveries wait until the endpoint is resumed.
     pub(crate) paused: bool,
-    pub(crate) secret: Secret,
+    /// `None` if it cannot be decrypted.
+    pub(crate) secret: Option<Secret>,
     pub(crate) old_secrets: OldSecrets,
+    /// The values that cannot be decrypted. Their fields are empty.
+    pub(crate) lost: LostSecrets,
     pub(crate) created_at: Millis,
     pub(crate) updated_at: Millis,
     /// The reason why relay has disabled the endpoint.
@@ -79,6 +84,33 @@ impl EndpointRow {
     pub(crate) const fn is_on(&self) -> bool {
         self.enabled && self.held.is_none()
     }
+
+    /// Returns the signing secret.
+    ///
+    /// # Errors
+    /// [`StoreError::Undecryptable`].
+    pub(crate) fn secret(&self) -> Result<&Secret, StoreError> {
+        self.secret.as_ref().ok_or_else(|| StoreError::Undecryptable(self.lost.why()))
+    }
+}
+
+/// The stored values of an endpoint that cannot be decrypted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LostSecrets {
+    pub(super) secret: Option<LostValue>,
+    pub(super) old_secrets: Option<LostValue>,
+    pub(super) headers: Option<LostValue>,
+}
+
+impl LostSecrets {
+    /// Returns the first of the values.
+    pub(super) fn first(&self) -> Option<&LostValue> {
+        self.secret.as_ref().or(self.old_secrets.as_ref()).or(self.headers.as_ref())
+    }
+
+    fn why(&self) -> String {
+        self.first().map_or_else(String::new, ToString::to_string)
+    }
 }
 
 #[derive(Debug)]
@@ -88,7 +120,7 @@ pub(crate) struct NewEndpoint {
     pub(crate) url: String,
     pub(crate) description: String,
     pub(crate) metadata: BTreeMap<String, String>,
-    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) headers: Masked<BTreeMap<String, String>>,
     pub(crate) patterns: Vec<Pattern>,
     pub(crate) channels: Vec<String>,
     pub(crate) policy: EndpointPolicy,
@@ -105,7 +137,7 @@ impl NewEndpoint {
             url,
             description: String::new(),
             metadata: BTreeMap::new(),
-            headers: BTreeMap::new(),
+            headers: Masked::default(),
             patterns,
             channels: Vec::new(),
             policy: EndpointPolicy::default(),
@@ -123,7 +155,7 @@ pub(crate) struct EndpointChange {
     pub(crate) url: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) metadata: Option<TextsChange>,
-    pub(crate) headers: Option<TextsChange>,
+    pub(crate) headers: Option<Masked<TextsChange>>,
     pub(crate) patterns: Option<Vec<Pattern>>,
     pub(crate) channels: Option<Vec<String>>,
     pub(crate) policy: Option<PolicyChange<EndpointPolicy>>,
@@ -168,7 +200,7 @@ const MAX_OLD_SECRETS: usize = 4;
 pub(crate) struct OldSecrets(Vec<(Millis, Secret)>);
 
 impl OldSecrets {
-    pub(super) fn parse(stored: &str) -> Result<Self, StoreError> {
+    fn parse(stored: &str) -> Result<Self, StoreError> {
         let entry = |entry: &str| {
             let (until, secret) = entry.split_once(':')?;
             Some((until.parse().ok()?, Secret::parse(secret).ok()?))
@@ -235,7 +267,7 @@ impl Store {
         self.write(1, move |tx| {
             if let Some(once) = &once
                 && let Some(known) = once.find(tx, Some(tenant))?
-                && let Some(row) = find(tx.connection, tenant, known)?
+                && let Some(row) = find(tx.connection, tx.vault, tenant, known)?
             {
                 return Ok(row);
             }
@@ -265,17 +297,18 @@ impl Store {
                 policy: new.policy,
                 enabled: new.enabled,
                 paused: false,
-                secret: new.secret,
+                secret: Some(new.secret),
                 old_secrets: OldSecrets::default(),
+                lost: LostSecrets::default(),
                 created_at: tx.wall,
                 updated_at: tx.wall,
                 held: None,
             };
             tx.connection
                 .prepare_cached(
-                    "INSERT INTO endpoints (tenant_seq, uid, kind, url, description, metadata, headers, patterns, channels,
-                         policy, enabled, secret, created_at, updated_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+                    "INSERT INTO endpoints (tenant_seq, uid, kind, url, description, metadata, patterns, channels, policy,
+                         enabled, secret, created_at, updated_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, '', ?11, ?11)",
                 )?
                 .execute(params![
                     tenant,
@@ -284,20 +317,21 @@ impl Store {
                     row.url,
                     row.description,
                     policy::write_metadata(&row.metadata)?,
-                    policy::write_headers(&row.headers)?,
                     join(&row.patterns),
                     row.channels.join(" "),
                     policy::write(&row.policy)?,
                     row.enabled,
-                    row.secret.expose(),
                     tx.wall
                 ])?;
             let seq = tx.connection.last_insert_rowid();
+            let row = EndpointRow { seq, ..row };
+            // They are bound to the number of the row.
+            write_secrets(tx.connection, tx.vault, &row)?;
             tx.routes.follow(tx.connection, tenant, seq)?;
             if let Some(once) = &once {
                 once.remember(tx, Some(tenant), seq)?;
             }
-            Ok(EndpointRow { seq, ..row })
+            Ok(row)
         })
         .await
     }
@@ -308,7 +342,8 @@ impl Store {
         tenant: TenantSeq,
         seq: i64,
     ) -> Result<Option<EndpointRow>, StoreError> {
-        self.shared.readers.read(move |connection| find(connection, tenant, seq)).await
+        let vault = Arc::clone(&self.shared.vault);
+        self.shared.readers.read(move |connection| find(connection, &vault, tenant, seq)).await
     }
 
     /// Returns `true` if the tenant has or had this endpoint.
@@ -328,6 +363,7 @@ impl Store {
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<EndpointRow>, StoreError> {
+        let vault = Arc::clone(&self.shared.vault);
         self.shared
             .readers
             .read(move |connection| {
@@ -337,7 +373,7 @@ impl Store {
                      ORDER BY seq DESC LIMIT ?3"
                 ))?;
                 let values = params![tenant, before.unwrap_or(i64::MAX), limit];
-                let rows = statement.query_and_then(values, from_row)?;
+                let rows = statement.query_and_then(values, |row| from_row(&vault, row))?;
                 rows.collect()
             })
             .await
@@ -349,6 +385,7 @@ impl Store {
         tenant: TenantSeq,
         uid: String,
     ) -> Result<Option<EndpointRow>, StoreError> {
+        let vault = Arc::clone(&self.shared.vault);
         self.shared
             .readers
             .read(move |connection| {
@@ -356,7 +393,7 @@ impl Store {
                     .prepare_cached(&format!(
                         "SELECT {COLUMNS} FROM endpoints WHERE tenant_seq = ?1 AND uid = ?2 AND deleted_at IS NULL"
                     ))?
-                    .query_row(params![tenant, uid], |row| Ok(from_row(row)))
+                    .query_row(params![tenant, uid], |row| Ok(from_row(&vault, row)))
                     .optional()?
                     .transpose()
             })
@@ -369,6 +406,7 @@ impl Store {
         tenant: TenantSeq,
         page: Walk,
     ) -> Result<Vec<EndpointRow>, StoreError> {
+        let vault = Arc::clone(&self.shared.vault);
         self.shared
             .readers
             .read(move |connection| {
@@ -378,7 +416,8 @@ impl Store {
                     page.sql("seq")
                 );
                 let mut statement = connection.prepare_cached(&sql)?;
-                let rows = statement.query_and_then(params![page.bound(), page.fetch(), tenant], from_row)?;
+                let values = params![page.bound(), page.fetch(), tenant];
+                let rows = statement.query_and_then(values, |row| from_row(&vault, row))?;
                 rows.collect()
             })
             .await
@@ -398,11 +437,13 @@ impl Store {
         self.write(1, move |tx| {
             // The tenant may have been deleted since the request began.
             tenants::policy_of(tx.connection, tenant)?;
-            let Some(mut row) = find(tx.connection, tenant, seq)? else { return Ok(None) };
+            let Some(mut row) = find(tx.connection, tx.vault, tenant, seq)? else { return Ok(None) };
             let was_on = row.is_on();
+            let changes_secrets =
+                change.secret.is_some() || change.overlap.is_some() || change.headers.is_some();
             // Only a change: otherwise a client could reset the breaker and the pauses of its endpoint at will.
             let is_another = change.url.as_ref().is_some_and(|url| *url != row.url)
-                || change.secret.as_ref().is_some_and(|secret| *secret != row.secret)
+                || change.secret.as_ref().is_some_and(|secret| Some(secret) != row.secret.as_ref())
                 || change.enabled.is_some_and(|enabled| enabled != row.enabled || row.held.is_some());
             let url_changed = change.url.as_ref().is_some_and(|url| *url != row.url);
             if url_changed && row.held == Some(HoldReason::Failing) {
@@ -422,8 +463,9 @@ impl Store {
             if let Some(change) = change.metadata {
                 change.apply(&mut row.metadata);
             }
-            if let Some(change) = change.headers {
+            if let Some(Masked(change)) = change.headers {
                 change.apply(&mut row.headers);
+                row.lost.headers = None;
             }
             if let Some(change) = change.policy {
                 change.apply(&mut row.policy)?;
@@ -432,19 +474,25 @@ impl Store {
             set(&mut row.channels, change.channels);
             if let Some(overlap) = change.overlap {
                 row.old_secrets.end_by(tx.due_now.saturating_add(millis(overlap)), tx.due_now);
+                if overlap.is_zero() {
+                    row.lost.old_secrets = None;
+                }
             }
             if let Some(secret) = change.secret {
                 let until = tx.due_now.saturating_add(millis(change.overlap.unwrap_or(OVERLAP)));
-                if secret != row.secret {
-                    row.old_secrets.push(std::mem::replace(&mut row.secret, secret), until, tx.due_now);
+                if Some(&secret) != row.secret.as_ref() {
+                    if let Some(replaced) = row.secret.replace(secret) {
+                        row.old_secrets.push(replaced, until, tx.due_now);
+                    }
+                    // Without those that are lost.
+                    (row.lost.secret, row.lost.old_secrets) = (None, None);
                 }
             }
             row.updated_at = tx.wall;
             tx.connection
                 .prepare_cached(
                     "UPDATE endpoints SET generation = generation + ?2, uid = ?3, url = ?4, description = ?5,
-                         metadata = ?6, headers = ?7, patterns = ?8, channels = ?9, policy = ?10, enabled = ?11,
-                         secret = ?12, old_secrets = ?13, updated_at = ?14
+                         metadata = ?6, patterns = ?7, channels = ?8, policy = ?9, enabled = ?10, updated_at = ?11
                      WHERE seq = ?1",
                 )?
                 .execute(params![
@@ -454,15 +502,15 @@ impl Store {
                     row.url,
                     row.description,
                     policy::write_metadata(&row.metadata)?,
-                    policy::write_headers(&row.headers)?,
                     join(&row.patterns),
                     row.channels.join(" "),
                     policy::write(&row.policy)?,
                     row.enabled,
-                    row.secret.expose(),
-                    row.old_secrets.stored(),
                     row.updated_at
                 ])?;
+            if changes_secrets {
+                write_secrets(tx.connection, tx.vault, &row)?;
+            }
             tx.routes.follow(tx.connection, tenant, seq)?;
             // If the change enables the endpoint, its deliveries are due at once.
             tx.wake(tenant, seq, Wake::Due(tx.due_now));
@@ -554,6 +602,24 @@ fn clear_held(tx: &Tx<'_>, row: &mut EndpointRow) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Writes the secrets of an endpoint, except those that cannot be decrypted: these stay as they are.
+fn write_secrets(connection: &Connection, vault: &Vault, row: &EndpointRow) -> Result<(), StoreError> {
+    let EndpointRow { seq, lost, .. } = row;
+    let sealed = |column, lost: &Option<LostValue>, plain: Option<String>| {
+        let plain = plain.filter(|_| lost.is_none());
+        plain.map(|plain| vault.seal(column, *seq, plain)).transpose()
+    };
+    let secret = sealed(SecretColumn::Secret, &lost.secret, row.secret.as_ref().map(Secret::expose))?;
+    let old_secrets = sealed(SecretColumn::OldSecrets, &lost.old_secrets, Some(row.old_secrets.stored()))?;
+    let headers = policy::write_headers(&row.headers)?;
+    let headers = sealed(SecretColumn::Headers, &lost.headers, Some(headers))?;
+    let update =
+        "UPDATE endpoints SET secret = coalesce(?2, secret), old_secrets = coalesce(?3, old_secrets),
+         headers = coalesce(?4, headers) WHERE seq = ?1";
+    connection.prepare_cached(update)?.execute(params![seq, secret, old_secrets, headers])?;
+    Ok(())
+}
+
 fn backlogs(
     connection: &Connection,
     shared: &StoreShared,
@@ -563,7 +629,7 @@ fn backlogs(
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq DESC LIMIT ?1"
     ))?;
-    let rows = statement.query_and_then([limit], from_row)?;
+    let rows = statement.query_and_then([limit], |row| from_row(&shared.vault, row))?;
     rows.map(|row| {
         let row = row?;
         let backlog = readable_backlog(connection, shared, row.seq, now)?;
@@ -631,6 +697,7 @@ fn check_uid(
 
 pub(super) fn find(
     connection: &Connection,
+    vault: &Vault,
     tenant: TenantSeq,
     seq: i64,
 ) -> Result<Option<EndpointRow>, StoreError> {
@@ -638,28 +705,32 @@ pub(super) fn find(
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM endpoints WHERE seq = ?2 AND tenant_seq = ?1 AND deleted_at IS NULL"
         ))?
-        .query_row(params![tenant, seq], |row| Ok(from_row(row)))
+        .query_row(params![tenant, seq], |row| Ok(from_row(vault, row)))
         .optional()?
         .transpose()
 }
 
-fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
+fn from_row(vault: &Vault, row: &Row<'_>) -> Result<EndpointRow, StoreError> {
     let text = |index| row.get_ref(index)?.as_str().map_err(rusqlite::Error::from);
+    let seq = row.get(0)?;
+    let EndpointSecrets { secret, old_secrets, headers, lost } =
+        EndpointSecrets::read(vault, seq, [text(12)?, text(13)?, text(6)?])?;
     Ok(EndpointRow {
-        seq: row.get(0)?,
+        seq,
         uid: row.get(1)?,
         kind: EndpointKind::read(text(2)?)?,
         url: row.get(3)?,
         description: row.get(4)?,
         metadata: policy::parse(text(5)?)?,
-        headers: policy::parse(text(6)?)?,
+        headers,
         patterns: parse_patterns(text(7)?)?,
         channels: split(text(8)?),
         policy: policy::parse(text(9)?)?,
         enabled: row.get(10)?,
         paused: row.get(11)?,
-        secret: parse_secret(text(12)?)?,
-        old_secrets: OldSecrets::parse(text(13)?)?,
+        secret,
+        old_secrets,
+        lost,
         created_at: row.get(14)?,
         updated_at: row.get(15)?,
         held: HoldReason::read(row.get(16)?),
@@ -667,7 +738,39 @@ fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
     })
 }
 
-pub(super) fn parse_secret(stored: &str) -> Result<Secret, StoreError> {
+/// The secrets of an endpoint, decrypted.
+#[derive(Debug)]
+pub(super) struct EndpointSecrets {
+    pub(super) secret: Option<Secret>,
+    pub(super) old_secrets: OldSecrets,
+    pub(super) headers: Masked<BTreeMap<String, String>>,
+    pub(super) lost: LostSecrets,
+}
+
+impl EndpointSecrets {
+    /// Decrypts the columns `secret`, `old_secrets` and `headers` of an endpoint.
+    pub(super) fn read(vault: &Vault, seq: i64, columns: [&str; 3]) -> Result<Self, StoreError> {
+        let mut lost = LostSecrets::default();
+        let [secret, old_secrets, headers] = columns;
+        let secret = keep(vault.unseal(SecretColumn::Secret, seq, secret), &mut lost.secret);
+        let old_secrets =
+            keep(vault.unseal(SecretColumn::OldSecrets, seq, old_secrets), &mut lost.old_secrets);
+        let headers = keep(vault.unseal(SecretColumn::Headers, seq, headers), &mut lost.headers);
+        Ok(Self {
+            secret: secret.map(|text| parse_secret(&text)).transpose()?,
+            old_secrets: old_secrets.map(|text| OldSecrets::parse(&text)).transpose()?.unwrap_or_default(),
+            headers: Masked(headers.map(|text| policy::parse(&text)).transpose()?.unwrap_or_default()),
+            lost,
+        })
+    }
+}
+
+/// Returns the value, or puts the error aside.
+fn keep<T>(value: Result<T, LostValue>, lost: &mut Option<LostValue>) -> Option<T> {
+    value.map_err(|error| *lost = Some(error)).ok()
+}
+
+fn parse_secret(stored: &str) -> Result<Secret, StoreError> {
     Secret::parse(stored).map_err(|_| StoreError::Corrupt("a stored secret is not readable".to_owned()))
 }
 

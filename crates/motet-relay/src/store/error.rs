@@ -61,6 +61,12 @@ pub(crate) enum StoreError {
     /// A backup is in progress; at most one is.
     #[error("a backup is running already; wait until it has ended")]
     BackupRunning,
+    /// The key file cannot be used, for this reason.
+    #[error("{0}")]
+    KeyFile(String),
+    /// A stored secret cannot be decrypted, for this reason.
+    #[error("{0}")]
+    Undecryptable(String),
     /// The key of the request is no longer valid.
     #[error("the API key of this request was revoked or has expired")]
     KeyEnded,

@@ -481,7 +481,7 @@ fn remember_key(
 ) -> Result<(), StoreError> {
     // New events must not fail because an old key cannot be removed. The event that finds the damage fails: SQLite refuses
     // all further writes of its commit.
-    if tx.damage.latest().is_none() {
+    if !tx.damage.is_in_file() {
         tx.connection.prepare_cached(REMOVE_EXPIRED)?.execute([tx.due_now])?;
     }
     let window = if key.starts_with(GENERATED_KEY) { GENERATED_KEY_WINDOW } else { IDEMPOTENCY_WINDOW };

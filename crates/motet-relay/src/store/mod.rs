@@ -29,6 +29,7 @@ mod once;
 mod policy;
 mod quotas;
 mod readers;
+mod rekey;
 mod replays;
 mod restore;
 mod retention;
@@ -45,6 +46,7 @@ mod tenant_names;
 mod tenants;
 mod upgrade;
 mod vacuum;
+mod vault;
 mod wakes;
 mod writer;
 
@@ -90,6 +92,8 @@ pub(crate) use self::policy::{
 };
 pub(crate) use self::quotas::{Quota, QuotaExceeded};
 use self::readers::Readers;
+use self::rekey::Rekeying;
+pub(crate) use self::rekey::{RekeyReport, RekeyState};
 #[cfg(test)]
 pub(crate) use self::replays::ReplayRates;
 use self::replays::ReplaySignal;
@@ -110,12 +114,13 @@ use self::tail::EventTail;
 pub(crate) use self::tail::FeedEvent;
 pub(crate) use self::tenant_names::TenantNames;
 pub(crate) use self::tenants::{NewTenant, PauseTarget, PausedBy, TenantChange, TenantRow, TenantSeq};
+use self::vault::Vault;
 use self::wakes::Wakes;
 pub(crate) use self::wakes::{EndpointWake, Wake};
 pub(crate) use self::writer::MAX_WEIGHT;
 use self::writer::{CommitListeners, Tx, Writer};
 use crate::clock::{Clock, Millis, millis};
-use crate::config::{AutoDisable, Retention, TenantQuotas};
+use crate::config::{AutoDisable, KeySource, Retention, StoreUse, TenantQuotas};
 use crate::error::OpenError;
 use crate::ids::Ids;
 
@@ -137,6 +142,9 @@ pub(crate) struct StoreOptions {
     pub(crate) tenant_quotas: TenantQuotas,
     /// The directory of backups; `None`: a directory in that of the store.
     pub(crate) backups: Option<PathBuf>,
+    /// The keys of the secrets.
+    pub(crate) secret_keys: KeySource,
+    pub(crate) store_use: StoreUse,
 }
 
 /// A handle on the open store. Clones share the store.
@@ -175,6 +183,8 @@ struct StoreShared {
     sweep: Notify,
     damage: Arc<Damage>,
     backups: Backups,
+    vault: Arc<Vault>,
+    rekeying: Rekeying,
     auto_disable: AutoDisable,
     last_probe: Mutex<Option<Instant>>,
     lock: DirectoryLock,
@@ -228,6 +238,11 @@ impl Store {
             tracing::warn!(%error, directory = %backups.display(), "cannot remove unfinished backups");
         }
         let mut connection = schema::open(&database, &backups)?;
+        // The key file is named by the directory itself, whatever name the directory was opened by.
+        let canonical = directory.canonicalize().map_err(|error| OpenError::directory(directory, error))?;
+        let (vault, is_rekey_pending) =
+            Vault::open(&mut connection, &canonical, &options.secret_keys, &options.store_use)?;
+        let vault = Arc::new(vault);
         let retention = Arc::new(RetentionSignal::default());
         let shrinks_at = options.retention.as_ref().and_then(|retention| retention.max_bytes);
         let shrinks_at = shrinks_at.map(|bytes| (bytes, Arc::clone(&retention)));
@@ -271,6 +286,7 @@ impl Store {
             backlogs: Arc::clone(&backlogs),
             replays: Arc::clone(&replays),
             damage: Arc::clone(&damage),
+            vault: Arc::clone(&vault),
         };
         let writer = Writer::start(
             scope,
@@ -309,6 +325,8 @@ impl Store {
                 sweep: Notify::new(),
                 damage: Arc::clone(&damage),
                 backups: Backups::new(backups),
+                vault: Arc::clone(&vault),
+                rekeying: Rekeying::default(),
                 auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
                 lock,
@@ -320,6 +338,13 @@ impl Store {
         drop(scope.service("log scrub", scrub::run(store.clone())));
         if let Some(settings) = &options.retention {
             drop(scope.service("retention", retention::run(store.clone(), settings.clone(), seen)));
+        }
+        drop(scope.service("rekey", rekey::serve(store.clone())));
+        if is_rekey_pending
+            && options.store_use == StoreUse::Serve
+            && let Some(keys) = vault.keys()
+        {
+            store.shared.rekeying.request(&keys, store.clock().wall());
         }
         if is_behind {
             tracing::warn!(

@@ -5,11 +5,12 @@ use rusqlite::{Connection, params};
 use super::keys::{Creator, hash_key};
 use super::{Store, StoreError, TenantSeq, policy, tenants};
 use crate::clock::Millis;
+use crate::masked::Masked;
 
 /// A session to be stored.
 #[derive(Debug)]
 pub(crate) struct NewSession {
-    pub(crate) token: String,
+    pub(crate) token: Masked<String>,
     /// The caller's name of the session.
     pub(crate) session: Option<String>,
     pub(crate) capabilities: Vec<String>,

@@ -3,6 +3,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::clock::Millis;
+use crate::masked::Masked;
 use crate::pattern::{EventType, Pattern};
 use crate::signature::Secret;
 
@@ -14,13 +15,9 @@ pub(in crate::store) async fn with_store(rules: AutoDisable, test: impl AsyncFnO
     with_store_in(directory.path(), rules, test).await;
 }
 
-/// Runs the test with the store of a directory.
-pub(in crate::store) async fn with_store_in(
-    directory: &Path,
-    rules: AutoDisable,
-    test: impl AsyncFnOnce(&Store),
-) {
-    let options = StoreOptions {
+/// The options of a store without encryption.
+pub(in crate::store) fn options_in(directory: &Path, rules: AutoDisable) -> StoreOptions {
+    StoreOptions {
         directory: directory.to_owned(),
         max_bytes: None,
         retention: None,
@@ -28,7 +25,18 @@ pub(in crate::store) async fn with_store_in(
         auto_disable: rules,
         tenant_quotas: TenantQuotas::default(),
         backups: None,
-    };
+        secret_keys: KeySource::Plaintext,
+        store_use: StoreUse::Serve,
+    }
+}
+
+/// Runs the test with the store of a directory.
+pub(in crate::store) async fn with_store_in(
+    directory: &Path,
+    rules: AutoDisable,
+    test: impl AsyncFnOnce(&Store),
+) {
+    let options = options_in(directory, rules);
     scope(async |n: &Nursery| {
         let store = Store::open(&options, Clock::new(), n).unwrap();
         test(&store).await;
@@ -775,7 +783,7 @@ async fn tenant_has_at_most_a_thousand_sessions() {
     with_store(AutoDisable::default(), async |store| {
         let other = tenant(store, "other").await;
         let session = |name: String| NewSession {
-            token: name.clone(),
+            token: Masked(name.clone()),
             session: Some(name),
             capabilities: Vec::new(),
             expires_at: Millis::MAX,
@@ -846,7 +854,7 @@ async fn deleted_endpoint_keeps_its_row_only_for_its_deliveries() {
     with_store(AutoDisable::default(), async |store| {
         let new = || NewEndpoint {
             uid: Some("hook".to_owned()),
-            headers: [("authorization".to_owned(), "theirs".to_owned())].into(),
+            headers: Masked([("authorization".to_owned(), "theirs".to_owned())].into()),
             ..new_endpoint()
         };
         let unused = store.create_endpoint(TENANT, new()).await.unwrap().seq;

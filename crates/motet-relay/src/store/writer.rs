@@ -25,6 +25,7 @@ use super::routes::{FanOut, Routes, TenantRoutes};
 use super::space::StoreSpace;
 use super::tail::{CommitEvents, CommitMark, EventTail};
 use super::tenant_names::{NameChange, TenantNames};
+use super::vault::{KeysRead, Vault};
 use super::wakes::{EndpointWake, Wake, Wakes};
 use super::{StoreError, TenantSeq, schema};
 use crate::clock::{Clock, Millis};
@@ -82,6 +83,10 @@ pub(super) struct Tx<'a> {
     pub(super) added: CommitEvents,
     /// Changes of the API keys, which take effect once the commit is on disk.
     pub(super) key_changes: Vec<KeyChange>,
+    /// Encrypts and decrypts the secrets of endpoints.
+    pub(super) vault: &'a Vault,
+    /// Other versions of the key file, which are used once the commit is on disk.
+    pub(super) new_keys: Vec<KeysRead>,
     /// `true` if a replay may have been created; its driver reads them again once the commit is on disk.
     pub(super) has_new_replays: bool,
     pub(super) damage: &'a Damage,
@@ -148,6 +153,7 @@ impl Tx<'_> {
             counts: self.counts.mark(),
             names: self.names.len(),
             key_changes: self.key_changes.len(),
+            new_keys: self.new_keys.len(),
             backlog: self.backlog.mark(),
             counted: self.counted.len(),
             deleted: self.deleted.len(),
@@ -163,6 +169,7 @@ impl Tx<'_> {
         self.counts.back_to(mark.counts);
         self.names.truncate(mark.names);
         self.key_changes.truncate(mark.key_changes);
+        self.new_keys.truncate(mark.new_keys);
         self.backlog.back_to(mark.backlog);
         for used in self.counted.drain(mark.counted..) {
             self.quotas.undo(used);
@@ -181,6 +188,7 @@ struct TxMark {
     counts: usize,
     names: usize,
     key_changes: usize,
+    new_keys: usize,
     backlog: usize,
     counted: usize,
     deleted: usize,
@@ -207,6 +215,7 @@ pub(super) struct CommitListeners {
     pub(super) backlogs: Arc<Backlogs>,
     pub(super) replays: Arc<ReplaySignal>,
     pub(super) damage: Arc<Damage>,
+    pub(super) vault: Arc<Vault>,
 }
 
 /// The writer. It collects jobs into a group while the previous commit is written.
@@ -415,6 +424,7 @@ struct Committed {
     added: CommitEvents,
     names: Vec<NameChange>,
     key_changes: Vec<KeyChange>,
+    new_keys: Vec<KeysRead>,
     /// Endpoints with fewer deliveries that replays made.
     freed: Vec<i64>,
     has_new_replays: bool,
@@ -448,7 +458,7 @@ impl Committer {
     /// After a statement has found damage, SQLite refuses the other writes of the transaction and its commit, so the
     /// damage of one row would fail all jobs of the group.
     fn commit(&mut self, jobs: Vec<Job>) -> Vec<Result<(), StoreError>> {
-        if self.listeners.damage.latest().is_none() {
+        if !self.listeners.damage.is_in_file() {
             return self.commit_together(jobs);
         }
         jobs.into_iter().flat_map(|job| self.commit_together(vec![job])).collect()
@@ -498,7 +508,8 @@ impl Committer {
             }
         }
         match outcome {
-            Ok(Committed { woken, added, names, key_changes, freed, has_new_replays }) => {
+            Ok(Committed { woken, added, names, key_changes, new_keys, freed, has_new_replays }) => {
+                new_keys.into_iter().for_each(|keys| self.listeners.vault.apply(keys));
                 self.listeners.names.apply(names);
                 self.listeners.replays.note(freed, has_new_replays);
                 self.listeners.keys.apply(key_changes);
@@ -537,6 +548,8 @@ impl Committer {
             deleted: Vec::new(),
             added: self.listeners.tail.begin(),
             key_changes: Vec::new(),
+            vault: &self.listeners.vault,
+            new_keys: Vec::new(),
             has_new_replays: false,
             damage: &self.listeners.damage,
             space: &mut self.space,
@@ -589,12 +602,23 @@ impl Committer {
             if is_time_due {
                 self.seen_time = now;
             }
-            let Tx { woken, added, names, key_changes, has_new_replays, backlog, deleted, quotas, .. } = tx;
+            let Tx {
+                woken,
+                added,
+                names,
+                key_changes,
+                new_keys,
+                has_new_replays,
+                backlog,
+                deleted,
+                quotas,
+                ..
+            } = tx;
             for tenant in deleted {
                 quotas.forget(tenant);
             }
             let freed = backlog.freed().collect();
-            Committed { woken, added, names, key_changes, freed, has_new_replays }
+            Committed { woken, added, names, key_changes, new_keys, freed, has_new_replays }
         })
     }
 

@@ -280,6 +280,7 @@ async fn store_restored_from_a_backup_repeats_no_id() {
     let backup = Home::new();
     fs::create_dir_all(backup.data()).unwrap();
     fs::copy(home.database(), backup.database()).unwrap();
+    fs::copy(home.key_file(), backup.key_file()).unwrap();
     let key = home.key();
     let mut ids = std::collections::BTreeSet::new();
     for home in [home, backup] {

@@ -45,6 +45,7 @@ async fn full_disk_refuses_events_until_space_is_free() {
         println!("cannot mount a file system here; the next test injects the error instead");
         return;
     };
+    home.write_key_file();
     let receiver = Receiver::accepting().await;
     let relay = Relay::start_in(&home, &[]).await;
     relay.client().endpoint(&receiver).await;
@@ -79,6 +80,7 @@ async fn relay_started_on_a_full_disk_loses_no_event() {
         println!("cannot mount a file system here; the next test starts at the size limit instead");
         return;
     };
+    home.write_key_file();
     let receiver = Receiver::accepting().await;
     let relay = Relay::start_in(&home, &[]).await;
     relay.client().endpoint(&receiver).await;
@@ -167,6 +169,7 @@ async fn reserve_file_frees_space_for_outcomes_on_a_full_disk() {
         println!("cannot mount a file system here");
         return;
     };
+    home.write_key_file();
     let healthy = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&healthy);
     let receiver = Receiver::start(move |_| if switch.load(Ordering::Relaxed) { OK } else { FAIL }).await;

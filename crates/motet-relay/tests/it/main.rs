@@ -21,6 +21,7 @@ mod data_directory;
 mod demo;
 mod doctor;
 mod durations;
+mod encryption;
 mod endpoint_limits;
 mod endpoints;
 mod erasure;

@@ -62,6 +62,12 @@ async fn upgraded_store_delivers_its_pending_events() {
     receiver.hits_when("the dead letter", |hits| hits.len() >= 6).await;
     client.publish("order.paid", json!(8)).await;
     receiver.hits_when("the new event", |hits| hits.len() >= 7).await;
+    eventually("the secrets to be encrypted", || async {
+        (client.get("/v1/rekey").await.json()["state"] == "finished").then_some(())
+    })
+    .await;
+    let plain = "SELECT count(*) FROM endpoints WHERE secret LIKE 'whsec_%' OR headers LIKE '{\"%'";
+    assert_eq!(home.count(plain), 0);
     relay.stop().await;
 
     let made = backups(&home);

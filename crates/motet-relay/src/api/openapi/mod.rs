@@ -191,7 +191,7 @@ fn tag_of(path: &str) -> &str {
     let within = path.strip_prefix(TENANT).filter(|rest| is_resource(rest)).unwrap_or(path);
     let within = within.strip_prefix("/app/{app}").filter(|rest| is_resource(rest)).unwrap_or(within);
     match within.split('/').nth(1).unwrap_or_default() {
-        "pause" | "resume" | "retention" => "relay",
+        "pause" | "resume" | "retention" | "rekey" => "relay",
         tag => tag,
     }
 }

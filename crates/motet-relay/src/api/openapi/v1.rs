@@ -353,6 +353,20 @@ pub(in crate::api) fn read_backup() -> Operation {
     Operation::new("read_backup", "Read a backup").answer(200, "The backup.")
 }
 
+pub(in crate::api) fn start_rekey() -> Operation {
+    Operation::new("start_rekey", "Encrypt all secrets with the first key of the key file")
+        .text(
+            "relay reads its key file again, and encrypts each stored secret with the first key of the file, while it \
+             serves. A request that is repeated begins again, and leaves the secrets alone that the first key encrypts.",
+        )
+        .answer(202, "The change of keys has begun.")
+        .answer(409, "The key file cannot be used, or does not have a key that is in use.")
+}
+
+pub(in crate::api) fn read_rekey() -> Operation {
+    Operation::new("read_rekey", "Read how far a change of keys is").answer(200, "The change of keys.")
+}
+
 pub(in crate::api) fn pause_all() -> Operation {
     Operation::new("pause_all", "Pause all deliveries")
         .text("No attempt begins until relay is resumed. Deliveries wait.")

@@ -25,6 +25,7 @@ use crate::api::patch::Patch;
 use crate::api::secrets;
 use crate::clock::Millis;
 use crate::ids::IdKind;
+use crate::masked::Masked;
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 use crate::store::{
@@ -58,8 +59,10 @@ pub(super) struct EndpointIn {
     event_types: Option<Vec<String>>,
     channels: Option<Vec<String>>,
     disabled: Option<bool>,
-    secret: Option<String>,
-    headers: Option<BTreeMap<String, String>>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<Masked<String>>,
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Option<Masked<BTreeMap<String, String>>>,
     rate_limit: Option<u32>,
     throttle_rate: Option<u32>,
     /// Has no meaning any more; clients of the versions 1.x send it.
@@ -91,7 +94,8 @@ pub(super) struct EndpointPatch {
     #[schema(value_type = Option<Vec<String>>)]
     channels: Patch<Vec<String>>,
     disabled: Option<bool>,
-    secret: Option<String>,
+    #[schema(value_type = Option<String>)]
+    secret: Option<Masked<String>>,
     #[serde(default)]
     #[schema(value_type = Option<u32>)]
     rate_limit: Patch<u32>,
@@ -107,7 +111,8 @@ pub(super) struct EndpointPatch {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RotateIn {
     /// The new secret; relay creates one if it is absent.
-    key: Option<String>,
+    #[schema(value_type = Option<String>)]
+    key: Option<Masked<String>>,
     /// How long deliveries are also signed with the old secret; a day if it is absent.
     #[schema(maximum = 604800)]
     grace_period_seconds: Option<u64>,
@@ -119,7 +124,7 @@ struct CheckedEndpoint {
     url: String,
     description: String,
     metadata: BTreeMap<String, String>,
-    headers: Option<BTreeMap<String, String>>,
+    headers: Option<Masked<BTreeMap<String, String>>>,
     patterns: Vec<Pattern>,
     channels: Vec<String>,
     rate: Option<NonZeroU32>,
@@ -153,7 +158,7 @@ impl EndpointIn {
             channels,
             rate: rate.map(check_rate).transpose()?,
             enabled: !self.disabled.unwrap_or(false),
-            secret: self.secret.map(|secret| parse_secret("secret", &secret)).transpose()?,
+            secret: self.secret.map(|Masked(secret)| parse_secret("secret", &secret)).transpose()?,
         })
     }
 }
@@ -215,7 +220,7 @@ impl EndpointPatch {
             channels,
             policy: rate.map(change_of_rate).transpose()?,
             enabled: self.disabled.map(|disabled| !disabled),
-            secret: self.secret.map(|secret| parse_secret("secret", &secret)).transpose()?,
+            secret: self.secret.map(|Masked(secret)| parse_secret("secret", &secret)).transpose()?,
             ..EndpointChange::default()
         })
     }
@@ -334,7 +339,7 @@ pub(super) async fn put(
         url: Some(new.url),
         description: Some(new.description),
         metadata: Some(Merge::Replace(new.metadata)),
-        headers: new.headers.map(Merge::Replace),
+        headers: new.headers.map(|Masked(headers)| Masked(Merge::Replace(headers))),
         patterns: Some(new.patterns),
         channels: Some(new.channels),
         policy: Some(change_of_rate(new.rate.map(NonZeroU32::get))?),
@@ -385,8 +390,8 @@ pub(super) async fn delete(
     }
 }
 
-pub(super) async fn secret(endpoint: AppEndpoint) -> Json<SecretView> {
-    Json(SecretView { key: endpoint.row.secret.expose() })
+pub(super) async fn secret(endpoint: AppEndpoint) -> Result<Json<SecretView>, SvixError> {
+    Ok(Json(SecretView::new(endpoint.row.secret()?)))
 }
 
 /// Replaces the secret. Deliveries are also signed with the old one for the grace period.
@@ -402,13 +407,13 @@ pub(super) async fn rotate(
         return Err(SvixError::body("gracePeriodSeconds", message));
     }
     let secret = match rotate.key {
-        Some(key) => parse_secret("key", &key)?,
+        Some(Masked(key)) => parse_secret("key", &key)?,
         None => secrets::generate()?,
     };
     let change = EndpointChange { secret: Some(secret), overlap: Some(grace), ..EndpointChange::default() };
     let row = update(&api, endpoint.app, endpoint.row.seq, change).await?;
     // Clients expect the new key, although Svix's own server answers without a body.
-    Ok(Json(SecretView { key: row.secret.expose() }))
+    Ok(Json(SecretView::new(row.secret()?)))
 }
 
 async fn stats_of(

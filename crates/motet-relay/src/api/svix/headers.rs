@@ -16,6 +16,7 @@ use crate::access::KeyScope;
 use crate::api::ApiState;
 use crate::api::auth::Principal;
 use crate::api::endpoints::check_headers;
+use crate::masked::Masked;
 use crate::store::{EndpointChange, Merge};
 
 /// Headers whose values are never shown; compared in lower case.
@@ -39,7 +40,8 @@ pub(super) fn is_sensitive(name: &str) -> bool {
 #[schema(as = EndpointHeadersIn)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeadersIn {
-    headers: BTreeMap<String, String>,
+    #[schema(value_type = BTreeMap<String, String>)]
+    headers: Masked<BTreeMap<String, String>>,
 }
 
 /// A change of the headers of an endpoint: `null` removes a header.
@@ -48,7 +50,8 @@ pub(super) struct HeadersIn {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct HeadersPatch {
     #[serde(default)]
-    headers: BTreeMap<String, Option<String>>,
+    #[schema(value_type = BTreeMap<String, Option<String>>)]
+    headers: Masked<BTreeMap<String, Option<String>>>,
     #[serde(default)]
     delete_headers: Option<Vec<String>>,
 }
@@ -65,17 +68,17 @@ pub(super) async fn read(endpoint: AppEndpoint, sender: Principal) -> Json<Heade
 pub(super) async fn put(
     State(api): State<Arc<ApiState>>,
     endpoint: AppEndpoint,
-    Body(HeadersIn { headers }): Body<HeadersIn>,
+    Body(HeadersIn { headers: Masked(headers) }): Body<HeadersIn>,
 ) -> Result<StatusCode, SvixError> {
     check(&headers)?;
-    let headers = Some(Merge::Replace(headers));
+    let headers = Some(Masked(Merge::Replace(headers)));
     write(&api, endpoint, EndpointChange { headers, ..EndpointChange::default() }).await
 }
 
 pub(super) async fn patch(
     State(api): State<Arc<ApiState>>,
     endpoint: AppEndpoint,
-    Body(HeadersPatch { headers, delete_headers }): Body<HeadersPatch>,
+    Body(HeadersPatch { headers: Masked(headers), delete_headers }): Body<HeadersPatch>,
 ) -> Result<StatusCode, SvixError> {
     check_headers(headers.iter().map(|(name, value)| (name, value.as_ref()))).map_err(in_field("headers"))?;
     let mut patch = BTreeMap::new();
@@ -85,7 +88,7 @@ pub(super) async fn patch(
         patch.extend(same.map(|known| (known.clone(), None)));
     }
     patch.extend(headers);
-    let headers = Some(Merge::Patch(patch));
+    let headers = Some(Masked(Merge::Patch(patch)));
     write(&api, endpoint, EndpointChange { headers, ..EndpointChange::default() }).await
 }
 

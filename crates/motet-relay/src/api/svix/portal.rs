@@ -22,6 +22,7 @@ use crate::api::ApiState;
 use crate::api::auth::Principal;
 use crate::api::problem::Problem;
 use crate::clock::{Millis, millis};
+use crate::masked::Masked;
 use crate::store::NewSession;
 
 /// The page that the links lead to.
@@ -126,9 +127,11 @@ pub(super) async fn access(
     let app = find_or_create(&api, &sender, target, access.application).await?;
     let token = generate_token()?;
     let expires_at = api.store.clock().wall().saturating_add(millis(expiry));
-    let new = NewSession { token: token.clone(), session: access.session_id, capabilities, expires_at };
+    let new =
+        NewSession { token: Masked(token.clone()), session: access.session_id, capabilities, expires_at };
     api.store.add_session(app, new, sender.creator()).await?;
-    Ok(Json(PortalView { url: format!("{base}{PATH}#key={token}"), token }))
+    let url = Masked(format!("{base}{PATH}#key={token}"));
+    Ok(Json(PortalView { url, token: Masked(token) }))
 }
 
 /// Creates a token of 256 random bits. It has no dot: clients take the text after a dot for the region of a server.

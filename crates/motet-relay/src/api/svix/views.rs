@@ -19,6 +19,8 @@ use super::headers::is_sensitive;
 use crate::api::ApiState;
 use crate::clock::rfc3339;
 use crate::ids::{IdKind, Ids};
+use crate::masked::Masked;
+use crate::signature::Secret;
 use crate::store::{
     AttemptDetail, DeliveryRow, DeliveryState, EndpointRow, EventRow, EventTypeRow, Store, TenantRow,
     TenantSeq,
@@ -164,7 +166,8 @@ impl EndpointView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = EndpointHeadersOut)]
 pub(super) struct HeadersView {
-    headers: BTreeMap<String, String>,
+    #[schema(value_type = BTreeMap<String, String>)]
+    headers: Masked<BTreeMap<String, String>>,
     /// The names of the headers whose values are not shown.
     sensitive: Vec<String>,
 }
@@ -174,8 +177,8 @@ impl HeadersView {
     pub(super) fn new(row: &EndpointRow, may_see: bool) -> Self {
         let is_hidden = |(name, _): &(String, String)| !may_see || is_sensitive(name);
         let (sensitive, headers): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            row.headers.clone().into_iter().partition(is_hidden);
-        Self { headers, sensitive: sensitive.into_keys().collect() }
+            row.headers.0.clone().into_iter().partition(is_hidden);
+        Self { headers: Masked(headers), sensitive: sensitive.into_keys().collect() }
     }
 }
 
@@ -183,7 +186,14 @@ impl HeadersView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = EndpointSecretOut)]
 pub(super) struct SecretView {
-    pub(super) key: String,
+    #[schema(value_type = String)]
+    key: Masked<String>,
+}
+
+impl SecretView {
+    pub(super) fn new(secret: &Secret) -> Self {
+        Self { key: Masked(secret.expose()) }
+    }
 }
 
 /// The number of messages of an endpoint by their status.
@@ -210,8 +220,11 @@ pub(super) struct AttemptStatsView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PortalAccessOut)]
 pub(super) struct PortalView {
-    pub(super) url: String,
-    pub(super) token: String,
+    /// With the token.
+    #[schema(value_type = String)]
+    pub(super) url: Masked<String>,
+    #[schema(value_type = String)]
+    pub(super) token: Masked<String>,
 }
 
 /// Whether a message would be sent to any endpoint.

@@ -11,13 +11,15 @@ use super::due::{self, DueCounts, DueRow};
 use super::{Attempt, DEAD, DELIVERED, FailureClass, MISSING, PENDING};
 use crate::clock::{Millis, millis};
 use crate::config::AutoDisable;
+use crate::masked::Masked;
 use crate::signature::Secret;
 use crate::store::backlog::Counted;
 use crate::store::damage::{Damage, readable};
-use crate::store::endpoints::{OldSecrets, parse_secret};
+use crate::store::endpoints::{EndpointSecrets, OldSecrets};
 use crate::store::erasure::ERASED;
 use crate::store::events::read_event;
 use crate::store::policy::{self, EndpointPolicy, HeaderPrefix, RequestBody, TenantPolicy};
+use crate::store::vault::Vault;
 use crate::store::writer::Tx;
 use crate::store::{EndpointWake, EventRow, Store, StoreError, TenantSeq, Wake};
 
@@ -43,7 +45,7 @@ pub(crate) struct DeliveryTarget {
     /// Deliveries are also signed with these secrets while they are valid.
     pub(crate) old_secrets: OldSecrets,
     /// Also sent with each delivery.
-    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) headers: Masked<BTreeMap<String, String>>,
     pub(crate) policy: EndpointPolicy,
     pub(crate) body: RequestBody,
     pub(crate) header_prefix: HeaderPrefix,
@@ -194,11 +196,11 @@ impl Store {
         leased: Vec<i64>,
     ) -> Result<Turn, StoreError> {
         let now = self.clock().due_now();
-        let damage = Arc::clone(&self.shared.damage);
+        let (damage, vault) = (Arc::clone(&self.shared.damage), Arc::clone(&self.shared.vault));
         let turn = self
             .shared
             .dispatch_readers
-            .read(move |connection| turn(connection, &damage, endpoint, limit, &leased, now))
+            .read(move |connection| turn(connection, &vault, &damage, endpoint, limit, &leased, now))
             .await;
         if let Err(StoreError::Corrupt(_)) = turn {
             self.rebuild_indexes_soon().await?;
@@ -355,14 +357,23 @@ fn give_up(tx: &mut Tx<'_>, unreadable: &UnreadableDelivery) -> Result<bool, Sto
 
 fn turn(
     connection: &Connection,
+    vault: &Vault,
     damage: &Damage,
     endpoint: i64,
     limit: usize,
     leased: &[i64],
     now: Millis,
 ) -> Result<Turn, StoreError> {
-    let (target, held, probe_at) = match readable(target(connection, endpoint))? {
-        Ok(Some(found)) => found,
+    let (target, held, probe_at) = match readable(target(connection, vault, endpoint))? {
+        Ok(Some(TargetRead::Open(target, held, probe_at))) => {
+            damage.note_secrets(endpoint, None);
+            (target, held, probe_at)
+        }
+        // Its deliveries stay pending: a new secret wakes the endpoint.
+        Ok(Some(TargetRead::Lost(why))) => {
+            damage.note_secrets(endpoint, Some(&why));
+            return Ok(Turn::held(None));
+        }
         Ok(None) => return Ok(Turn::held(None)),
         Err(why) => {
             // Its deliveries stay pending: a change or the deletion of the endpoint wakes it again.
@@ -410,11 +421,16 @@ fn turn(
     Ok(Turn { state: TurnState::Open { target, due }, next_due, unreadable })
 }
 
-/// Returns the endpoint if attempts may be made, with its `held` state and the time of its next probe.
-fn target(
-    connection: &Connection,
-    endpoint: i64,
-) -> Result<Option<(DeliveryTarget, i64, Option<Millis>)>, StoreError> {
+/// An endpoint at which attempts may be made.
+enum TargetRead {
+    /// With its `held` state and the time of its next probe.
+    Open(DeliveryTarget, i64, Option<Millis>),
+    /// A secret cannot be decrypted, for this reason.
+    Lost(String),
+}
+
+/// Returns the endpoint if attempts may be made.
+fn target(connection: &Connection, vault: &Vault, endpoint: i64) -> Result<Option<TargetRead>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT e.url, e.secret, e.held, e.probe_at, e.generation, e.old_secrets, e.headers, e.policy,
              t.policy
@@ -426,20 +442,26 @@ fn target(
     let mut rows = statement.query([endpoint])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let text = |index| row.get_ref(index)?.as_str().map_err(rusqlite::Error::from);
+    let EndpointSecrets { secret, old_secrets, headers, lost } =
+        EndpointSecrets::read(vault, endpoint, [text(1)?, text(5)?, text(6)?])?;
+    if let Some(lost) = lost.first() {
+        return Ok(Some(TargetRead::Lost(lost.to_string())));
+    }
+    let Some(secret) = secret else { return Ok(None) };
     let own: EndpointPolicy = policy::parse(text(7)?)?;
     let inherited: TenantPolicy = policy::parse(text(8)?)?;
     let target = DeliveryTarget {
         endpoint,
         generation: row.get(4)?,
         url: row.get(0)?,
-        secret: parse_secret(text(1)?)?,
-        old_secrets: OldSecrets::parse(text(5)?)?,
-        headers: policy::parse(text(6)?)?,
+        secret,
+        old_secrets,
+        headers,
         body: own.body.or(inherited.body).unwrap_or_default(),
         header_prefix: own.header_prefix.or(inherited.header_prefix).unwrap_or_default(),
         policy: own,
     };
-    Ok(Some((target, row.get(2)?, row.get(3)?)))
+    Ok(Some(TargetRead::Open(target, row.get(2)?, row.get(3)?)))
 }
 
 /// Reads the event of a pending delivery. Returns `None` if the event was erased.

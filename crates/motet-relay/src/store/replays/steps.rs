@@ -122,10 +122,10 @@ impl Store {
         if free == 0 {
             return Ok(ReplayStep::Full);
         }
-        let damage = Arc::clone(&self.shared.damage);
+        let (damage, vault) = (Arc::clone(&self.shared.damage), Arc::clone(&self.shared.vault));
         let read = move |connection: &Connection| {
             let Some(stored) = find_part(connection, part)? else { return Ok(NextStep::Ended) };
-            let Some(endpoint) = find_endpoint(connection, stored.tenant, part.endpoint)? else {
+            let Some(endpoint) = find_endpoint(connection, &vault, stored.tenant, part.endpoint)? else {
                 return Ok(NextStep::EndpointGone(stored.cursor));
             };
             if is_held(&endpoint) {
@@ -237,7 +237,7 @@ fn make(
     rates: ReplayRates,
 ) -> Result<ReplayStep, StoreError> {
     let Some(stored) = find_part(tx.connection, part)? else { return Ok(ReplayStep::Ended) };
-    let endpoint = find_endpoint(tx.connection, stored.tenant, part.endpoint)?;
+    let endpoint = find_endpoint(tx.connection, tx.vault, stored.tenant, part.endpoint)?;
     if stored.cursor != from {
         // Another step of this part was faster.
         return Ok(ReplayStep::Moved { made: 0, rates });

@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io::{PipeReader, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -80,6 +83,20 @@ impl Home {
     /// The path of the store: at least one level down, so that relay has to create the directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join(&self.below)
+    }
+
+    /// The key file of the store, which relay creates.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        let mut path = self.data().into_os_string();
+        path.push(".keys");
+        path.into()
+    }
+
+    /// Writes a key file, for a data directory beside which relay creates none.
+    pub(crate) fn write_key_file(&self) {
+        let mut file =
+            File::options().write(true).create_new(true).mode(0o600).open(self.key_file()).unwrap();
+        writeln!(file, "test:{}", STANDARD.encode([1; 32])).unwrap();
     }
 
     pub(crate) fn key(&self) -> Option<String> {
