@@ -26,6 +26,7 @@ async fn restored(file: &Path, home: &Home, args: &[&str]) -> (Arc<Home>, String
     let (code, output, log) = restore(file, &other.data(), args).await;
     assert_eq!(code, Some(0), "{log}");
     other.set_key(home.key());
+    std::fs::copy(home.key_file(), other.key_file()).unwrap();
     (other, output)
 }
 
