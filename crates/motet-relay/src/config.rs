@@ -226,7 +226,7 @@ pub enum KeySource {
 /// The program that opens a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum StoreUse {
-    /// A relay. It creates a missing key file, and encrypts what is not encrypted yet.
+    /// A relay. It creates a missing key file, and encrypts the secrets that are in clear text.
     #[default]
     Serve,
     /// A command, for a stopped relay. It takes the store as it is: encrypted or in clear text.

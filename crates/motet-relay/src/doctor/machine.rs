@@ -36,7 +36,7 @@ fn directory(config: &Config) -> Vec<Finding> {
     let shown = directory.display();
     let Ok(found) = fs::metadata(directory) else {
         let parent = existing_parent(directory);
-        if access(&parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        if !parent.is_dir() || access(&parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
             let detail = format!("{shown} does not exist, and cannot be created in {}", parent.display());
             return vec![Finding::error(
                 CHECK,
@@ -241,7 +241,7 @@ mod tests {
         assert!(directory(&config).iter().any(|finding| finding.detail.starts_with("other users can read")));
         fs::set_permissions(&config.data, fs::Permissions::from_mode(0o700)).unwrap();
         assert!(directory(&config).iter().all(|finding| finding.level == Level::Good));
-        let (_folder, config) = with(|config| config.data = "/proc/none/data".into());
+        let (_folder, config) = with(|config| config.data = "/dev/null/data".into());
         assert_eq!(directory(&config)[0].level, Level::Error);
     }
 
