@@ -215,3 +215,13 @@ fn alerts_and_dashboard_use_only_documented_metrics() {
     let board: serde_json::Value = serde_json::from_str(&document("grafana.json")).unwrap();
     assert!(board["panels"].as_array().unwrap().len() > 15);
 }
+
+#[test]
+fn each_alert_has_its_cure_in_the_documents() {
+    let (alerts, cures) = (document("alerts.yml"), document("operations.md"));
+    let names: Vec<_> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(cures.contains(&format!("| `{name}` |")), "{name} has no cure");
+    }
+}
