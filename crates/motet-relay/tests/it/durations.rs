@@ -7,7 +7,7 @@ use std::future::pending;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use motet_relay::{Config, Relay, RunError, StartError};
+use motet_relay::{Config, Relay, Retention, RunError, StartError};
 use scan::{ODD, check_complete};
 use serde_json::json;
 
@@ -15,9 +15,13 @@ use crate::harness::{Embedded, FAIL, Feed, Home, Receiver, eventually, within};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
-/// These only report a duration.
-const REPORTS: [&str; 2] =
-    ["lifecycle/events.rs BreakerOpened.open_for", "lifecycle/events.rs Delivered.took"];
+/// These only report a duration, or have the test below: the events of the other test would be deleted.
+const NOT_HERE: [&str; 4] = [
+    "lifecycle/events.rs BreakerOpened.open_for",
+    "lifecycle/events.rs Delivered.took",
+    "config.rs Retention.payload_keep",
+    "config.rs Retention.rows_keep",
+];
 
 /// A setting, whether zero is refused, and how it is set.
 type Row = (&'static str, Zero, fn(&mut Config) -> &mut Duration);
@@ -28,7 +32,7 @@ enum Zero {
     Works,
 }
 
-const TABLE: [Row; 11] = [
+const TABLE: [Row; 12] = [
     ("config.rs Config.shutdown_grace", Zero::Works, |config| &mut config.shutdown_grace),
     ("config.rs RetrySchedule.base", Zero::Works, |config| &mut config.retry.base),
     ("config.rs RetrySchedule.cap", Zero::Works, |config| &mut config.retry.cap),
@@ -38,13 +42,14 @@ const TABLE: [Row; 11] = [
     ("config.rs Timeouts.connect", Zero::Refused, |config| &mut config.timeouts.connect),
     ("config.rs Timeouts.headers", Zero::Refused, |config| &mut config.timeouts.headers),
     ("config.rs Timeouts.total", Zero::Refused, |config| &mut config.timeouts.total),
+    ("config.rs Backups.every", Zero::Refused, |config| config.backups.every.insert(Duration::MAX)),
     ("config.rs AutoDisable.after", Zero::Works, |config| &mut config.auto_disable.after),
     ("config.rs AutoDisable.probe_every", Zero::Refused, |config| &mut config.auto_disable.probe_every),
 ];
 
 #[test]
 fn every_duration_setting_has_a_row_in_the_test_table() {
-    check_complete(SOURCES, TABLE.map(|(setting, ..)| setting), &REPORTS);
+    check_complete(SOURCES, TABLE.map(|(setting, ..)| setting), &NOT_HERE);
 }
 
 #[tokio::test]
@@ -117,4 +122,18 @@ async fn one_works_beside_one_that_fails(
     assert_eq!(event["id"], good.as_str(), "{setting} = {odd:?}");
     drop(feed);
     drop(relay.stop().await);
+}
+
+#[tokio::test]
+async fn events_are_delivered_with_odd_times_of_retention() {
+    let keeps: [fn(&mut Retention) -> &mut Option<Duration>; 2] =
+        [|retention| &mut retention.payload_keep, |retention| &mut retention.rows_keep];
+    for (keep, odd) in keeps.into_iter().flat_map(|keep| ODD.map(|odd| (keep, odd))) {
+        let relay = Embedded::start(|config| *keep(config.retention.as_mut().unwrap()) = Some(odd)).await;
+        let receiver = Receiver::accepting().await;
+        relay.client.endpoint_at(&receiver.url(), json!({"event_types": [">"]})).await;
+        relay.client.publish("kept", json!({})).await;
+        receiver.hits_at_least(1).await;
+        drop(relay.stop().await);
+    }
 }
