@@ -16,16 +16,17 @@ const BINARY_BYTES: u64 = 25_000_000;
 
 const BINARY: &str = "/usr/bin/motet-relay";
 const SETTINGS: &str = "/etc/motet-relay/relay.toml";
+const FOLDER: &str = "/etc/motet-relay";
 const DATA: &str = "/var/lib/motet-relay";
 const USER: &str = "motet-relay";
 const PAGE: &str = "http://127.0.0.1:8181/healthz";
 
 /// Builds the package, checks its unit, installs it, starts relay as the user of the unit, and removes the package.
 pub(crate) fn check() -> Result<(), String> {
-    if Path::new(BINARY).exists() || Path::new(DATA).exists() {
+    if let Some(found) = [BINARY, FOLDER, DATA].into_iter().find(|path| Path::new(path).exists()) {
         return Err(format!(
-            "{BINARY} or {DATA} exists; this part installs the package and removes it again with its data, so it does not run \
-             on a machine that has relay; remove both if they are left over from this part"
+            "{found} exists; this part installs the package, and removes it again with its key and its data, so it does not \
+             run on a machine that has relay; remove {BINARY}, {FOLDER} and {DATA} if they are left over from this part"
         ));
     }
     if !Path::new("/usr/bin/systemd-analyze").exists() {
@@ -94,7 +95,8 @@ fn use_as_operator() -> Result<(), String> {
     let publish = ["--silent", "--show-error", "--fail", "--header", "content-type: application/json"];
     let mut event = Command::new("curl");
     event.args(publish).args(["--header", &format!("authorization: Bearer {}", key.trim())]);
-    run(event.args(["--data", r#"{"type":"installed","data":1}"#, "http://127.0.0.1:8181/v1/events"]))?;
+    // Not shown, because of the key.
+    output(event.args(["--data", r#"{"type":"installed","data":1}"#, "http://127.0.0.1:8181/v1/events"]))?;
     relay.stop()
 }
 
@@ -143,9 +145,11 @@ struct Installed;
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        for command in
-            [&["dpkg", "--purge", "motet-relay"][..], &["rm", "-rf", DATA], &["deluser", "--quiet", USER]]
-        {
+        for command in [
+            &["dpkg", "--purge", "motet-relay"][..],
+            &["rm", "-rf", DATA, FOLDER],
+            &["deluser", "--quiet", USER],
+        ] {
             if let Err(why) = run(&mut as_root(command)) {
                 say(&why);
             }

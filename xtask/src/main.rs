@@ -34,7 +34,7 @@ usage: cargo xtask COMMAND
   api [--write]       compares the public types of motet with their list in the repository, or writes the list
   tidy [PATH ..]      words that docs, comments and messages do not use, and test names that are too long
   lint                tidy, api, cargo fmt, clippy and doc, with warnings as errors
-  ci                  everything that every push must pass: test, the parts `drivers`, `template`
+  ci                  everything that every push must pass: test, the parts `drivers`, `template`, `debian`
                       and `operations` of verify, lint
   compare [--markdown] [AREA ..]
                       motet beside its rivals: a JSON line per case on stdout, a table on stderr. With --markdown it
@@ -160,7 +160,10 @@ fn main() -> ExitCode {
 
 fn ci() -> Result<(), String> {
     test(&[])?;
-    run_named(PARTS, &["drivers".to_owned(), "template".to_owned(), "operations".to_owned()])?;
+    run_named(
+        PARTS,
+        &["drivers".to_owned(), "template".to_owned(), "debian".to_owned(), "operations".to_owned()],
+    )?;
     lint()
 }
 
