@@ -122,6 +122,10 @@ impl Drop for PartialBackup {
 
 /// Creates the directory of backups, with access for its owner only.
 pub(in crate::store) fn create_directory(directory: &Path) -> io::Result<()> {
+    // The parent of a directory that exists may be one that relay cannot read.
+    if directory.is_dir() {
+        return Ok(());
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     sync_directory(directory)
 }

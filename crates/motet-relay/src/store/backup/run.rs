@@ -186,11 +186,14 @@ impl Store {
     }
 
     /// Deletes the oldest files in the directory of backups, except for `keep` files. Files with other names than those of
-    /// backups stay.
+    /// backups stay, and so do backups with a time that has not come yet: they were made while the clock was wrong, and would
+    /// count as the newest.
     pub(crate) async fn prune_backups(&self, keep: usize) -> Result<(), StoreError> {
         let directory = self.shared.backups.directory.clone();
+        let now = self.shared.clock.wall();
         self.blocking_io(move || {
-            for old in list(&directory)?.into_iter().skip(keep) {
+            let made = list(&directory)?.into_iter().filter(|backup| backup.at <= now);
+            for old in made.skip(keep) {
                 fs::remove_file(directory.join(&old.name))?;
                 tracing::info!(name = old.name, keep, "deleted an old backup");
             }

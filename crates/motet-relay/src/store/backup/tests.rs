@@ -140,9 +140,11 @@ async fn only_backups_of_relay_are_deleted_by_age() {
     let backups = directory.path().join("backups");
     fs::create_dir(&backups).unwrap();
     let names = [
-        "relay-20261201T014429.043Z.db",
-        "relay-20261202T014429.043Z.db",
-        "relay-20261203T014429.043Z.db",
+        "relay-20251201T014429.043Z.db",
+        "relay-20251202T014429.043Z.db",
+        "relay-20251203T014429.043Z.db",
+        // Made while the clock was wrong: it neither counts nor is deleted.
+        "relay-29991203T014429.043Z.db",
         "before-upgrade-10-to-11-20251201T014429.043Z.db",
         "relay-old.db",
     ];
@@ -152,8 +154,8 @@ async fn only_backups_of_relay_are_deleted_by_age() {
     with_store_in(directory.path(), AutoDisable::default(), async |store| {
         store.prune_backups(2).await.unwrap();
         let files: Vec<_> = store.backup_files().await.unwrap().into_iter().map(|file| file.name).collect();
-        assert_eq!(files, [names[2], names[1]]);
-        assert_eq!(names.iter().filter(|name| backups.join(name).exists()).count(), 4);
+        assert_eq!(files, [names[3], names[2], names[1]]);
+        assert_eq!(names.iter().filter(|name| backups.join(name).exists()).count(), 5);
     })
     .await;
 }

@@ -314,7 +314,7 @@ impl Driver {
         }
         let mut deleted = Deleted::default();
         loop {
-            let step = |limit| self.step(move |tx| steps::by_size(tx, max_bytes, limit));
+            let step = |limit| self.step(move |tx| steps::by_size(tx, max_bytes, now, limit));
             let Some(step) = self.damaged(step(usize::MAX).await, step(1)).await? else {
                 if self.pass_over_by_size().await? {
                     continue;

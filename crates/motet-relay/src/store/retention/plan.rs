@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::candidates::{Candidate, numbers_after};
-use super::settle::stays;
+use super::settle::{RecentDeaths, stays};
 use super::steps::keep_times;
 use super::{DueKind, KeepTimes, position};
 use crate::clock::Millis;
@@ -143,6 +143,7 @@ fn count(
 ) -> Result<Counted, StoreError> {
     let Some(keep) = tenant.keep.of(kind) else { return Ok((tenant, None, 0)) };
     let reach = ReplayReach::of(connection, tenant.tenant)?;
+    let deaths = RecentDeaths::by_time(now, keep);
     let mut upto = match from {
         Some(from) => from,
         None => position(connection, tenant.tenant, kind)?,
@@ -165,7 +166,7 @@ fn count(
             if has_due_rows || (kind == DueKind::Data && event.is_erased) {
                 continue;
             }
-            if stays(connection, kind, &event, &reach, due_now)? {
+            if stays(connection, kind, &event, &reach, deaths, due_now)? {
                 tenant.in_use += 1;
                 continue;
             }

@@ -51,11 +51,37 @@ pub(super) enum Settled {
     Partly,
 }
 
+/// A dead letter stays for this time, or for the time of the rule if that is shorter: an event whose last attempt fails
+/// after its own time has ended would otherwise not be visible as a dead letter.
+const DEAD_LETTER_STAYS: Millis = 7 * 24 * 60 * 60 * 1_000;
+
+/// The same for deletions by size.
+const DEAD_LETTER_STAYS_BY_SIZE: Millis = 24 * 60 * 60 * 1_000;
+
+/// Deliveries that became dead letters later than this keep their event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecentDeaths(Millis);
+
+impl RecentDeaths {
+    /// For a rule that deletes events after `keep`.
+    pub(super) fn by_time(now: Millis, keep: Millis) -> Self {
+        Self(now.saturating_sub(keep.min(DEAD_LETTER_STAYS)))
+    }
+
+    pub(super) fn by_size(now: Millis) -> Self {
+        Self(now.saturating_sub(DEAD_LETTER_STAYS_BY_SIZE))
+    }
+
+    /// For the time that a publisher has set for the data of its event: no dead letter makes it longer.
+    pub(super) const NONE: Self = Self(Millis::MAX);
+}
+
 /// A delivery of an event.
 struct OwnDelivery {
     seq: i64,
     endpoint: i64,
     state: i64,
+    updated_at: Millis,
     last_attempt: Option<i64>,
 }
 
@@ -65,6 +91,7 @@ pub(super) fn settle(
     kind: DueKind,
     event: &Candidate,
     reach: &ReplayReach,
+    deaths: RecentDeaths,
     budget: &mut Budget,
     deleted: &mut Deleted,
 ) -> Result<Settled, StoreError> {
@@ -72,7 +99,7 @@ pub(super) fn settle(
         return Ok(Settled::Done);
     }
     let deliveries = deliveries_of(tx.connection, event.seq)?;
-    if is_in_use(tx.connection, kind, event, &deliveries, reach, tx.due_now)? {
+    if is_in_use(tx.connection, kind, event, &deliveries, reach, deaths, tx.due_now)? {
         return Ok(Settled::InUse);
     }
     match kind {
@@ -82,7 +109,7 @@ pub(super) fn settle(
 }
 
 fn deliveries_of(connection: &Connection, event: i64) -> Result<Vec<OwnDelivery>, StoreError> {
-    let sql = "SELECT seq, endpoint_seq, state, last_attempt FROM deliveries INDEXED BY deliveries_by_event
+    let sql = "SELECT seq, endpoint_seq, state, updated_at, last_attempt FROM deliveries INDEXED BY deliveries_by_event
          WHERE event_seq = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([event], |row| {
@@ -90,7 +117,8 @@ fn deliveries_of(connection: &Connection, event: i64) -> Result<Vec<OwnDelivery>
             seq: row.get(0)?,
             endpoint: row.get(1)?,
             state: row.get(2)?,
-            last_attempt: row.get(3)?,
+            updated_at: row.get(3)?,
+            last_attempt: row.get(4)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -102,10 +130,11 @@ pub(super) fn stays(
     kind: DueKind,
     event: &Candidate,
     reach: &ReplayReach,
+    deaths: RecentDeaths,
     due_now: Millis,
 ) -> Result<bool, StoreError> {
     let deliveries = deliveries_of(connection, event.seq)?;
-    is_in_use(connection, kind, event, &deliveries, reach, due_now)
+    is_in_use(connection, kind, event, &deliveries, reach, deaths, due_now)
 }
 
 fn is_in_use(
@@ -114,12 +143,15 @@ fn is_in_use(
     event: &Candidate,
     deliveries: &[OwnDelivery],
     reach: &ReplayReach,
+    RecentDeaths(died_after): RecentDeaths,
     due_now: Millis,
 ) -> Result<bool, StoreError> {
-    let is_sent = |delivery: &OwnDelivery| {
-        delivery.state == PENDING || reach.has_delivery(delivery.endpoint, delivery.seq, event.created_at)
+    let is_needed = |delivery: &OwnDelivery| {
+        delivery.state == PENDING
+            || (delivery.state == DEAD && delivery.updated_at > died_after)
+            || reach.has_delivery(delivery.endpoint, delivery.seq, event.created_at)
     };
-    if deliveries.iter().any(is_sent) || reach.has_event(event.seq, event.created_at) {
+    if deliveries.iter().any(is_needed) || reach.has_event(event.seq, event.created_at) {
         return Ok(true);
     }
     Ok(kind == DueKind::Rows && has_valid_key(connection, event.seq, due_now)?)

@@ -7,7 +7,7 @@ use rusqlite::OptionalExtension as _;
 use super::candidates::{
     Candidate, RetainedPosition, ShorterPosition, ended_after, numbers_after, oldest_after, retained_after,
 };
-use super::settle::{Deleted, Settled, forget_retained, retain, settle};
+use super::settle::{Deleted, RecentDeaths, Settled, forget_retained, retain, settle};
 use super::{Budget, CHANGED_PER_STEP, CLOCK_MARGIN, DueKind, KeepTimes, position, set_position};
 use crate::clock::Millis;
 use crate::config::Retention;
@@ -66,6 +66,7 @@ pub(super) fn of_tenant(
         return Ok(step);
     };
     let reach = ReplayReach::of(tx.connection, tenant)?;
+    let deaths = RecentDeaths::by_time(now, keep);
     let mut budget = Budget::new(CHANGED_PER_STEP);
     let from = position(tx.connection, tenant, kind)?;
     let mut upto = from;
@@ -82,7 +83,7 @@ pub(super) fn of_tenant(
             let settled = if is_misdated {
                 Settled::InUse
             } else {
-                settle(tx, kind, &event, &reach, &mut budget, &mut step.deleted)?
+                settle(tx, kind, &event, &reach, deaths, &mut budget, &mut step.deleted)?
             };
             match settled {
                 Settled::Done => {}
@@ -138,7 +139,7 @@ pub(super) fn shorter(
     let mut upto = from;
     for (at, event) in ended_after(tx.connection, from, now, limit)? {
         let reach = reach.of(tx, event.tenant)?;
-        match settle(tx, DueKind::Data, &event, &reach, &mut budget, &mut step.deleted)? {
+        match settle(tx, DueKind::Data, &event, &reach, RecentDeaths::NONE, &mut budget, &mut step.deleted)? {
             Settled::Done => {}
             Settled::InUse => step.in_use += 1,
             Settled::Partly => {
@@ -175,9 +176,9 @@ pub(super) fn retained(
         match (event, due_kind) {
             (Some(event), Some(kind)) => {
                 // The time of the tenant may have become longer.
-                if keep.is_some_and(|keep| event.created_at.saturating_add(keep) <= now) {
-                    let reach = reach.of(tx, tenant)?;
-                    match settle(tx, kind, &event, &reach, &mut budget, &mut step.deleted)? {
+                if let Some(keep) = keep.filter(|keep| event.created_at.saturating_add(*keep) <= now) {
+                    let (reach, deaths) = (reach.of(tx, tenant)?, RecentDeaths::by_time(now, keep));
+                    match settle(tx, kind, &event, &reach, deaths, &mut budget, &mut step.deleted)? {
                         Settled::Done => forget_retained(tx.connection, kind, tenant, seq)?,
                         Settled::InUse => step.in_use += 1,
                         Settled::Partly => {
@@ -201,8 +202,14 @@ pub(super) fn retained(
 }
 
 /// Deletes the oldest events of all tenants while the database has more bytes than the limit.
-pub(super) fn by_size(tx: &mut Tx<'_>, max_bytes: u64, limit: usize) -> Result<Step, StoreError> {
+pub(super) fn by_size(
+    tx: &mut Tx<'_>,
+    max_bytes: u64,
+    now: Millis,
+    limit: usize,
+) -> Result<Step, StoreError> {
     let mut step = Step::new();
+    let deaths = RecentDeaths::by_size(now);
     let mut budget = Budget::new(CHANGED_PER_STEP);
     let mut reach = Reaches::default();
     let from = position(tx.connection, BY_SIZE, DueKind::Rows)?;
@@ -216,7 +223,7 @@ pub(super) fn by_size(tx: &mut Tx<'_>, max_bytes: u64, limit: usize) -> Result<S
             break;
         }
         let reach = reach.of(tx, event.tenant)?;
-        match settle(tx, DueKind::Rows, &event, &reach, &mut budget, &mut step.deleted)? {
+        match settle(tx, DueKind::Rows, &event, &reach, deaths, &mut budget, &mut step.deleted)? {
             Settled::Done => {}
             Settled::InUse => step.in_use += 1,
             Settled::Partly => break,

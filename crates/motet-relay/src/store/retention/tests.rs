@@ -155,6 +155,27 @@ async fn dead_letter_that_ended_is_no_longer_counted() {
 }
 
 #[tokio::test]
+async fn event_that_dies_after_its_time_stays_visible_as_a_dead_letter() {
+    with_store(AutoDisable::default(), async |store| {
+        let receiver = endpoint(store).await;
+        publish(store, event("a")).await;
+        store.clock().pass(DAY * 100);
+        pass(store, keep(30, 90)).await;
+        attempt(store, receiver, &DeliveryVerdict::Dead { reason: "the last attempt".to_owned() }).await;
+        store.clock().pass(DAY * 6);
+        let mut driver = Driver::new(store.clone(), keep(30, 90));
+        driver.pass().await.unwrap();
+        assert_eq!(rows(store).await[..2], [1, 1]);
+        assert_eq!(store.redrive(TENANT, None).await.unwrap().redriven, 1, "it has its data");
+        attempt(store, receiver, &DeliveryVerdict::Dead { reason: "the last attempt".to_owned() }).await;
+        store.clock().pass(DAY * 8);
+        driver.pass().await.unwrap();
+        assert_eq!(rows(store).await, [0; 4]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn event_can_shorten_the_time_of_its_data_only() {
     with_store(AutoDisable::default(), async |store| {
         let keep_ms = |days| Some(millis(DAY * days));
