@@ -55,7 +55,7 @@ pub(super) enum Settled {
 /// after its own time has ended would otherwise not be visible as a dead letter.
 const DEAD_LETTER_STAYS: Millis = 7 * 24 * 60 * 60 * 1_000;
 
-/// The same for deletions by size.
+/// Like [`DEAD_LETTER_STAYS`], for deletions by size.
 const DEAD_LETTER_STAYS_BY_SIZE: Millis = 24 * 60 * 60 * 1_000;
 
 /// Deliveries that became dead letters later than this keep their event.

@@ -155,7 +155,7 @@ async fn dead_letter_that_ended_is_no_longer_counted() {
 }
 
 #[tokio::test]
-async fn event_that_dies_after_its_time_stays_visible_as_a_dead_letter() {
+async fn event_that_dies_after_its_time_stays_as_a_dead_letter() {
     with_store(AutoDisable::default(), async |store| {
         let receiver = endpoint(store).await;
         publish(store, event("a")).await;
