@@ -30,6 +30,7 @@
 //! - `doctor`: checks of the machine.
 //! - `tls`: the certificate of the API.
 //! - `generate`: the manual and the completions of shells.
+//! - `progress`: the progress bars of commands.
 //! - `demo`: relay against a receiver that misbehaves.
 //!
 //! An event passes `api`, `store`, `dispatch` and `outbound`, and the outcome of an attempt goes back to the store.
@@ -57,6 +58,7 @@ mod masked;
 mod outbound;
 mod parts;
 mod pattern;
+mod progress;
 mod relay;
 mod settings;
 mod signature;

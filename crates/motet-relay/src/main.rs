@@ -207,7 +207,7 @@ fn usage(error: &SettingsError) -> ExitCode {
     let mut text = format!("error: {error}");
     let mut cause = error.source();
     while let Some(source) = cause {
-        let _ = std::fmt::Write::write_fmt(&mut text, format_args!(": {source}"));
+        text += &format!(": {source}");
         cause = source.source();
     }
     // If standard error is closed, the exit code remains.

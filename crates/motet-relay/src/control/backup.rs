@@ -4,13 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use http::Method;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{CommandError, Control, in_scope, parse};
 use crate::cli::BackupArgs;
+use crate::progress::progress_bar;
 
 /// How often the progress is read.
 const EVERY: Duration = Duration::from_millis(200);
@@ -51,10 +51,7 @@ pub async fn run_backup_command(
         let mut backup: ShownBackup =
             parse(&control.request(Method::POST, "/v1/backups", &[], Some(&body)).await?)?;
         let path = format!("/v1/backups/{}", backup.name);
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent} %, {eta} left") {
-            bar.set_style(style);
-        }
+        let bar = progress_bar(None, "{wide_bar} {percent} %, {eta} left");
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while backup.state == "running" {

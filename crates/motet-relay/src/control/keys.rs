@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::table::{printable, table};
-use super::{CommandError, Control, in_scope, parse};
+use super::{CommandError, Control, in_scope, json_text, parse};
 use crate::cli::{CreateKeyArgs, KeyAction, KeyArgs, KeyExpiry, ListKeysArgs};
 
 /// A key as relay shows it.
@@ -114,9 +114,4 @@ fn key_table(keys: Vec<ShownKey>) -> String {
         .collect();
     let headings = ["ID", "NAME", "TENANT", "SCOPES", "CREATED", "EXPIRES", "LAST USED", "STATE"];
     table(headings, &rows, "there are no keys")
-}
-
-fn json_text(value: &impl Serialize) -> Result<String, CommandError> {
-    let text = serde_json::to_string_pretty(value).map_err(CommandError::Answer)?;
-    Ok(format!("{text}\n"))
 }

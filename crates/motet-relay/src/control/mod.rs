@@ -26,8 +26,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use motet::task::{CancelToken, Nursery, Scope, ScopeError, scope};
 use motet_http::{ApiClient, MemoryConnector, MemoryListener, Server};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -125,13 +125,8 @@ impl Control {
         }
     }
 
-    /// Connects to the relay that uses a directory. Returns `None` if there is none.
-    pub(crate) async fn to_running(scope: &Scope, directory: &Path) -> Result<Option<Self>, CommandError> {
-        Self::over_socket(scope, directory).await
-    }
-
     /// Returns `None` if no relay listens on the socket of the directory.
-    async fn over_socket(scope: &Scope, directory: &Path) -> Result<Option<Self>, CommandError> {
+    pub(crate) async fn over_socket(scope: &Scope, directory: &Path) -> Result<Option<Self>, CommandError> {
         let path = socket::path_in(directory);
         match UnixStream::connect(&path).await {
             Ok(_) => {}
@@ -209,6 +204,12 @@ struct Page<T> {
 /// Parses a response. Another relay than this version may answer in another form.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CommandError> {
     serde_json::from_slice(body).map_err(CommandError::Answer)
+}
+
+/// Returns a value as indented JSON with an end of line.
+pub(crate) fn json_text(value: &impl Serialize) -> Result<String, CommandError> {
+    let text = serde_json::to_string_pretty(value).map_err(CommandError::Answer)?;
+    Ok(format!("{text}\n"))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> CommandError {

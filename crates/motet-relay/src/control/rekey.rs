@@ -4,12 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use http::Method;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::{CommandError, Control, in_scope, parse, printable};
+use super::{CommandError, Control, in_scope, json_text, parse, printable};
 use crate::cli::RekeyArgs;
+use crate::progress::progress_bar;
 
 /// The pause between two requests for the progress.
 const TICK: Duration = Duration::from_millis(200);
@@ -49,7 +49,7 @@ pub async fn run_rekey_command(
             return Err(CommandError::LostKeyOfRunning);
         }
         let mut rekey: ShownRekey = parse(&control.request(Method::POST, "/v1/rekey", &[], None).await?)?;
-        let bar = progress_bar();
+        let bar = progress_bar(None, "endpoints {bar:40} {pos}/{len}  {elapsed}  {msg}");
         while rekey.state == "running" {
             bar.set_length(rekey.total);
             bar.set_position(rekey.done);
@@ -66,14 +66,6 @@ pub async fn run_rekey_command(
         Ok(rekey.lost == 0)
     })
     .await
-}
-
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("endpoints {bar:40} {pos}/{len}  {elapsed}  {msg}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn report(rekey: &ShownRekey) -> String {
@@ -97,9 +89,4 @@ fn report(rekey: &ShownRekey) -> String {
         );
     }
     text
-}
-
-fn json_text(rekey: &ShownRekey) -> Result<String, CommandError> {
-    let text = serde_json::to_string_pretty(rekey).map_err(CommandError::Answer)?;
-    Ok(format!("{text}\n"))
 }

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use motet::task::scope;
 use motet::task::{Nursery, ScopeError};
 
 use super::CommandError;
 use crate::cli::RestoreArgs;
+use crate::progress::progress_bar;
 use crate::store::{RestoreOptions, RestoredStore, restore};
 
 /// Runs `motet-relay restore`, and passes its output to `show`.
@@ -32,10 +32,7 @@ pub async fn run_restore_command(
         let options = options.clone();
         let restored = scope(async |n: &Nursery<CommandError>| {
             let restoring = n.blocking("restore", move |_| {
-                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-                if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent} %, {eta} left") {
-                    bar.set_style(style);
-                }
+                let bar = progress_bar(None, "{wide_bar} {percent} %, {eta} left");
                 let restored = restore(&options, |copied, pages| {
                     bar.set_length(pages);
                     bar.set_position(copied);

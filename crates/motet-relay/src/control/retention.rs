@@ -6,7 +6,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::table::{printable, table};
-use super::{CommandError, Control, in_scope, parse};
+use super::{CommandError, Control, in_scope, json_text, parse};
 use crate::cli::RetentionArgs;
 use crate::config::short_span;
 
@@ -56,11 +56,7 @@ pub async fn run_retention_command(
         parse(&control.request(Method::GET, "/v1/retention", &query, None).await?)
     })
     .await?;
-    let text = if args.json {
-        format!("{}\n", serde_json::to_string_pretty(&plan).map_err(CommandError::Answer)?)
-    } else {
-        text_of(&plan)
-    };
+    let text = if args.json { json_text(&plan)? } else { text_of(&plan) };
     show(&text).map_err(CommandError::Output)
 }
 

@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use motet::run::stderr;
 use motet::task::{CancelToken, Either, Nursery, Reason, ScopeError, race, scope};
 use thiserror::Error;
@@ -23,6 +22,7 @@ use self::receiver::{Misbehaviour, Receiver};
 pub use self::report::DemoReport;
 use crate::config::{Config, InFlight, KeySource, RetrySchedule, Timeouts};
 use crate::error::RunError;
+use crate::progress::progress_bar;
 use crate::relay::Relay;
 use crate::signature::Secret;
 
@@ -147,7 +147,7 @@ async fn drive(
     publisher: &Publisher,
     receiver: &Arc<Receiver>,
 ) -> Result<DemoReport, DemoError> {
-    let bar = progress_bar(u64::from(options.events));
+    let bar = progress_bar(Some(u64::from(options.events)), DELIVERED);
     let started = Instant::now();
     let mut publishing = pin!(publisher.publish_all(options.events, receiver));
     let mut accepted = None;
@@ -176,13 +176,8 @@ async fn drive(
     }
 }
 
-fn progress_bar(events: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(events), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("delivered {bar:40} {pos}/{len}  {per_sec}  {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
-}
+/// The template of the progress bar.
+const DELIVERED: &str = "delivered {bar:40} {pos}/{len}  {per_sec}  {elapsed}";
 
 fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour) {
     let RetrySchedule { base, cap, max_attempts, .. } = &config.retry;

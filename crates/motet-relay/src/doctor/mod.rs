@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::cli::DoctorArgs;
 use crate::config::Config;
-use crate::control::{CommandError, in_scope, printable, table};
+use crate::control::{CommandError, in_scope, json_text, printable, table};
 
 /// A name server or a disk that does not answer must not stop the other checks.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
@@ -78,11 +78,7 @@ pub async fn run_doctor_command(
     let config = Config::from(*args.serve);
     config.check()?;
     let findings = in_scope(async |n| Ok(examine(n, &config).await)).await?;
-    let text = if is_json {
-        format!("{}\n", serde_json::to_string_pretty(&findings).map_err(CommandError::Answer)?)
-    } else {
-        text(&findings)
-    };
+    let text = if is_json { json_text(&findings)? } else { text(&findings) };
     show(&text).map_err(CommandError::Output)?;
     Ok(findings.iter().all(|finding| finding.level < Level::Error))
 }

@@ -35,7 +35,7 @@ const LOOK_AT_RESOLVER: &str = "deliveries to names that are not resolved are re
 pub(super) async fn running(scope: &Scope, config: &Config) -> Vec<Finding> {
     const CHECK: &str = "relay";
     let in_data = format!("{}", config.data.display());
-    match Control::to_running(scope, &config.data).await {
+    match Control::over_socket(scope, &config.data).await {
         Ok(Some(control)) => match control.request(Method::GET, "/readyz", &[], None).await {
             Ok(_) => vec![Finding::good(CHECK, format!("a relay runs in {in_data}, and is ready"))],
             Err(CommandError::Refused { detail, .. }) => {

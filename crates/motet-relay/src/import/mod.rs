@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use motet::run::stderr;
 use motet::stream::StreamCombinators as _;
 use motet::task::{CancelToken, Nursery};
@@ -25,6 +25,7 @@ pub use self::report::ImportReport;
 use self::source::{Application, EventType, Source};
 use crate::cli::{ImportArgs, ImportSource, ImportSvixArgs};
 use crate::control::{CommandError, Control, in_scope};
+use crate::progress::progress_bar;
 
 /// The interval of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
@@ -135,10 +136,7 @@ impl Progress {
         if !io::stderr().is_terminal() {
             return Self { bar: None };
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
-            bar.set_style(style);
-        }
+        let bar = progress_bar(None, "{spinner} {msg}  {elapsed}");
         bar.enable_steady_tick(TICK);
         Self { bar: Some(bar) }
     }

@@ -8,7 +8,7 @@ use url::Url;
 use super::{Origin, Setting, Settings};
 use crate::cli::{ConfigAction, ConfigArgs};
 use crate::config::Config;
-use crate::control::{CommandError, printable, table};
+use crate::control::{CommandError, json_text, printable, table};
 
 /// A setting as JSON.
 #[derive(Debug, Serialize)]
@@ -45,7 +45,7 @@ pub fn run_config_command(
         ConfigAction::Show(show) => {
             let shown: Vec<_> = settings.all.iter().map(|setting| setting.shown(settings)).collect();
             if show.json {
-                format!("{}\n", serde_json::to_string_pretty(&shown).map_err(CommandError::Answer)?)
+                json_text(&shown)?
             } else {
                 let row =
                     |setting: ShownSetting| [setting.name, setting.value.unwrap_or_default(), setting.origin];

@@ -272,7 +272,7 @@ fn delete_rows(
     // The followers in memory have the data.
     tx.added.forget(event.seq);
     for kind in DueKind::ALL {
-        forget_retained(tx.connection, kind, event.tenant, event.seq)?;
+        forget_retained(tx.connection, kind.stored(), event.tenant, event.seq)?;
     }
     note_deleted(tx.connection, event.tenant, event.seq)?;
     Ok(Settled::Done)
@@ -329,13 +329,14 @@ pub(super) fn retain(
     Ok(())
 }
 
+/// Forgets an event that was in use. `kind` is that of the row, which may be damaged.
 pub(super) fn forget_retained(
     connection: &Connection,
-    kind: DueKind,
+    kind: i64,
     tenant: TenantSeq,
     event: i64,
 ) -> Result<(), StoreError> {
     let sql = "DELETE FROM retained WHERE kind = ?1 AND tenant_seq = ?2 AND event_seq = ?3";
-    connection.prepare_cached(sql)?.execute(params![kind.stored(), tenant, event]).map(drop)?;
+    connection.prepare_cached(sql)?.execute(params![kind, tenant, event]).map(drop)?;
     Ok(())
 }

@@ -179,7 +179,7 @@ pub(super) fn retained(
                 if let Some(keep) = keep.filter(|keep| event.created_at.saturating_add(*keep) <= now) {
                     let (reach, deaths) = (reach.of(tx, tenant)?, RecentDeaths::by_time(now, keep));
                     match settle(tx, kind, &event, &reach, deaths, &mut budget, &mut step.deleted)? {
-                        Settled::Done => forget_retained(tx.connection, kind, tenant, seq)?,
+                        Settled::Done => forget_retained(tx.connection, kind.stored(), tenant, seq)?,
                         Settled::InUse => step.in_use += 1,
                         Settled::Partly => {
                             step.next = Some(upto);
@@ -190,10 +190,7 @@ pub(super) fn retained(
                     step.in_use += 1;
                 }
             }
-            _ => {
-                let delete = "DELETE FROM retained WHERE kind = ?1 AND tenant_seq = ?2 AND event_seq = ?3";
-                tx.connection.prepare_cached(delete)?.execute(rusqlite::params![kind, tenant, seq])?;
-            }
+            _ => forget_retained(tx.connection, kind, tenant, seq)?,
         }
         upto = position;
     }
